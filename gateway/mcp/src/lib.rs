@@ -1,0 +1,21 @@
+//! The Model Context Protocol as it stands on the wire.
+//!
+//! Messages are borrowed from the bytes they came in and changed by splicing, so that unknown
+//! fields, key order and the digits of numbers pass through untouched. Performs no I/O and knows
+//! nothing of Fairway.
+
+#![warn(missing_docs)]
+
+pub mod era;
+pub mod error;
+pub mod lifecycle;
+pub mod message;
+pub mod scan;
+pub mod splice;
+pub mod sse;
+pub mod tool;
+pub mod version;
+
+pub use era::Era;
+pub use message::{Id, Message, ParseError};
+pub use version::ProtocolVersion;

@@ -1,0 +1,91 @@
+//! `initialize`, both sides of it. Performs no I/O.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What we read of a client's `initialize`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitializeParams<'a> {
+    /// The revision the client asks for.
+    #[serde(borrow)]
+    pub protocol_version: Cow<'a, str>,
+}
+
+/// Our answer to `initialize`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitializeResult<'a> {
+    /// The revision of this session.
+    pub protocol_version: &'a str,
+    /// What the session can do.
+    pub capabilities: Capabilities,
+    /// Who answers.
+    pub server_info: Implementation<'a>,
+    /// For the model to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<&'a str>,
+}
+
+/// Capabilities of a server, as far as we offer them.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Capabilities {
+    /// Tools can be listed and called.
+    pub tools: ListChanged,
+}
+
+/// A feature whose list may change under an open session.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListChanged {
+    /// Whether changes are announced.
+    pub list_changed: bool,
+}
+
+/// Name and version of a program.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Implementation<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+}
+
+/// What we send to a server to begin a session. Declares no client capability.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitializeRequest<'a> {
+    /// The revision we ask for.
+    pub protocol_version: &'a str,
+    /// Empty: nothing a server may ask of us.
+    pub capabilities: Empty,
+    /// Who asks.
+    pub client_info: Implementation<'a>,
+}
+
+/// `{}`
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Empty {}
+
+/// What we read of a server's answer to `initialize`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerHello<'a> {
+    /// The revision of the session.
+    #[serde(borrow)]
+    pub protocol_version: Cow<'a, str>,
+    /// What the server can do.
+    #[serde(borrow, default)]
+    pub capabilities: ServerCapabilities<'a>,
+}
+
+/// Capabilities of a server, as far as we read them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServerCapabilities<'a> {
+    /// There when the server has tools.
+    #[serde(borrow)]
+    pub tools: Option<&'a RawValue>,
+}

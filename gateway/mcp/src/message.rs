@@ -1,0 +1,280 @@
+//! JSON-RPC messages, borrowed from the bytes they arrived in. Performs no I/O.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::tool::text;
+
+/// Deepest nesting of objects and arrays that is accepted.
+///
+/// 64: tool arguments seen in the wild stay under 12; parsers behind us often recurse, and their
+/// usual limit is 128.
+pub const MAX_DEPTH: u16 = 64;
+
+/// A JSON-RPC id as it stood: a string or a number, never `null` (MCP, basic/index).
+///
+/// Compared by its text, so `1` and `"1"` differ and no digit of a large number is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id<'a>(&'a str);
+
+impl<'a> Id<'a> {
+    /// The JSON text of the id, quotes included for strings.
+    pub const fn as_json(self) -> &'a str {
+        self.0
+    }
+
+    fn parse(raw: &'a RawValue) -> Option<Self> {
+        let text = raw.get();
+        matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then_some(Self(text))
+    }
+}
+
+/// One JSON-RPC 2.0 message.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// Expects an answer with the same id.
+    Request {
+        /// Chosen by the sender.
+        id: Id<'a>,
+        /// For instance `tools/call`.
+        method: Cow<'a, str>,
+        /// Raw parameters.
+        params: Option<&'a RawValue>,
+    },
+    /// Expects no answer.
+    Notification {
+        /// For instance `notifications/cancelled`.
+        method: Cow<'a, str>,
+        /// Raw parameters.
+        params: Option<&'a RawValue>,
+    },
+    /// Answers a request.
+    Response {
+        /// The id of the request.
+        id: Id<'a>,
+        /// What came of it.
+        outcome: Outcome<'a>,
+    },
+}
+
+/// The two ways a request can end.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// Raw `result`.
+    Result(&'a RawValue),
+    /// Raw `error`.
+    Error(&'a RawValue),
+}
+
+/// Why bytes are not a message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Not JSON: -32700.
+    #[error("malformed JSON: {0}")]
+    Json(#[source] serde_json::Error),
+    /// JSON, but not a JSON-RPC 2.0 message: -32600. Carries the id's JSON where there is one.
+    #[error("not a JSON-RPC 2.0 message: {reason}")]
+    Shape {
+        /// What is wrong, for the sender to read.
+        reason: Cow<'static, str>,
+        /// JSON text of the message's id, if it had a usable one.
+        id: Option<String>,
+    },
+}
+
+impl ParseError {
+    fn shape(reason: impl Into<Cow<'static, str>>, id: Option<Id<'_>>) -> Self {
+        Self::Shape { reason: reason.into(), id: id.map(|id| id.as_json().to_owned()) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    // Raw, because serde makes an `Option<Cow<str>>` owned: two allocations a message.
+    #[serde(borrow)]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// Keeps an explicit `null` apart from an absent field.
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(d).map(Some)
+}
+
+impl<'a> Message<'a> {
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`ParseError::Json`] for bytes that are not JSON, [`ParseError::Shape`] for JSON that is
+    /// not one JSON-RPC 2.0 message or nests deeper than [`MAX_DEPTH`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        if nests_deeper_than(MAX_DEPTH, bytes) {
+            return Err(ParseError::shape(format!("nested deeper than {MAX_DEPTH} levels"), None));
+        }
+        let envelope: Envelope<'a> =
+            serde_json::from_slice(bytes).map_err(|error| classify(bytes, error))?;
+        envelope.try_into()
+    }
+}
+
+/// JSON of another shape is the sender's mistake of another kind than no JSON at all.
+fn classify(bytes: &[u8], error: serde_json::Error) -> ParseError {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() {
+        return ParseError::Json(error);
+    }
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return ParseError::shape("batches are not supported, send one message a request", None);
+    }
+    ParseError::shape(error.to_string(), None)
+}
+
+impl<'a> TryFrom<Envelope<'a>> for Message<'a> {
+    type Error = ParseError;
+
+    fn try_from(envelope: Envelope<'a>) -> Result<Self, ParseError> {
+        let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
+        let id = raw_id.and_then(Id::parse);
+        if jsonrpc.and_then(text).as_deref() != Some("2.0") {
+            return Err(ParseError::shape("`jsonrpc` must be \"2.0\"", id));
+        }
+        if raw_id.is_some() && id.is_none() {
+            return Err(ParseError::shape("`id` must be a string or a number", None));
+        }
+        let method = match method.map(text) {
+            Some(None) => return Err(ParseError::shape("`method` must be a string", id)),
+            Some(method) => method,
+            None => None,
+        };
+        match (method, id, result, error) {
+            (Some(method), Some(id), None, None) => Ok(Self::Request { id, method, params }),
+            (Some(method), None, None, None) => Ok(Self::Notification { method, params }),
+            (None, Some(id), Some(result), None) => {
+                Ok(Self::Response { id, outcome: Outcome::Result(result) })
+            }
+            (None, Some(id), None, Some(error)) => {
+                Ok(Self::Response { id, outcome: Outcome::Error(error) })
+            }
+            (_, id, ..) => Err(ParseError::shape(
+                "one of `method`, `result` and `error` must be there, and an answer needs an `id`",
+                id,
+            )),
+        }
+    }
+}
+
+/// Whether objects and arrays nest deeper than `limit`. Strings are skipped; what is not JSON
+/// gives some answer and no panic.
+fn nests_deeper_than(limit: u16, bytes: &[u8]) -> bool {
+    let limit = usize::from(limit);
+    // Fewer openings than the limit cannot exceed it: the usual case costs one fast pass.
+    if memchr::memchr2_iter(b'{', b'[', bytes).take(limit + 1).count() <= limit {
+        return false;
+    }
+    let (mut depth, mut at) = (0_usize, 0_usize);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(bytes, at + 1),
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Index of the quote that ends the string whose text begins at `at`, or the end of the bytes.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(found) if rest.get(found) == Some(&b'"') => return at + found,
+            Some(found) => at += found + 2,
+            None => break,
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_keep_their_type_and_digits() {
+        for id in ["1", "\"1\"", "-7", "123456789012345678901234567890", "\"\\u0041\"", "1.50"] {
+            let text = format!(r#"{{"method":"ping","id":{id},"jsonrpc":"2.0"}}"#);
+
+            let Ok(Message::Request { id: parsed, .. }) = Message::parse(text.as_bytes()) else {
+                panic!("{id} is refused");
+            };
+
+            assert_eq!(parsed.as_json(), id);
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_told_from_malformed_json() {
+        for (text, json) in [
+            ("{", true),
+            ("", true),
+            ("{\"a\":}", true),
+            ("[]", false),
+            ("1", false),
+            (r#"{"jsonrpc":"2.0"}"#, false),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, false),
+            (r#"{"jsonrpc":"2.0","result":1}"#, false),
+        ] {
+            let error = Message::parse(text.as_bytes()).expect_err(text);
+            assert_eq!(matches!(error, ParseError::Json(_)), json, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_shape_keeps_the_id_for_the_answer() {
+        let error = Message::parse(br#"{"jsonrpc":"1.0","id":"a","method":"ping"}"#);
+
+        assert!(matches!(error, Err(ParseError::Shape { id: Some(id), .. }) if id == "\"a\""));
+    }
+
+    #[test]
+    fn a_null_result_is_a_result() {
+        let message = Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":null}"#);
+
+        assert!(matches!(message, Ok(Message::Response { outcome: Outcome::Result(_), .. })));
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_strings_do_not_nest() {
+        let nest = |depth: usize| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(r#"{{"jsonrpc":"2.0","method":"m","params":{{"a":{open}{close}}}}}"#)
+        };
+        let quoted = format!(r#"{{"jsonrpc":"2.0","method":"\"{}\\"}}"#, "[".repeat(100));
+
+        assert!(Message::parse(nest(62).as_bytes()).is_ok());
+        assert!(Message::parse(nest(63).as_bytes()).is_err());
+        assert!(Message::parse(quoted.as_bytes()).is_ok());
+    }
+}
