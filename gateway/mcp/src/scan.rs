@@ -1,1 +1,557 @@
+//! A scanner over one JSON-RPC message that is too large to hold.
+//!
+//! It is fed chunks, from a JSON body or from the data of an event alike, and gives them back as
+//! they came, cut where the top-level `id` stands so that another can be put there. It knows depth,
+//! strings and the keys of the top level; inside values it checks that strings close and brackets
+//! match and nothing else. Performs no I/O, and never holds more than the id, a short key and one
+//! byte a level.
 
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
+use serde::de::IgnoredAny;
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// A part of the message. All pieces in order are the message, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes to pass on as they are: a slice of a chunk, never empty.
+    Span(Bytes),
+    /// The top-level `id`: a JSON string or number as it stood, at most [`MAX_ID`] bytes. There is
+    /// at most one.
+    Id(Bytes),
+}
+
+/// What a message is, by its top-level keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It has `result` or `error`.
+    Response,
+    /// It has `method` or `params`: a request or a notification.
+    Call,
+}
+
+/// Why a message can't be passed on.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The message is something else than an object, such as a batch.
+    #[error("message is {0}, not an object")]
+    NotAnObject(&'static str),
+    /// A byte that can't stand there.
+    #[error("unexpected byte 0x{byte:02x} at offset {offset} of the message")]
+    Unexpected {
+        /// The byte.
+        byte: u8,
+        /// Its offset in bytes from the start of the message.
+        offset: u64,
+    },
+    /// Objects and arrays are nested too deeply.
+    #[error("message is nested more than {limit} levels deep")]
+    TooDeep {
+        /// The limit, the message's own braces included.
+        limit: u16,
+    },
+    /// A key of the top level is not a JSON string.
+    #[error("a top-level key is malformed")]
+    MalformedKey,
+    /// One of the keys that JSON-RPC defines is there twice.
+    #[error("top-level `{0}` appears twice")]
+    Duplicate(&'static str),
+    /// The message has keys of a response and keys of a call.
+    #[error("message is a response and a call at once")]
+    Ambiguous,
+    /// The `id` is neither a string nor a number.
+    #[error("id is neither a string nor a number")]
+    InvalidId,
+    /// The `id` is longer than [`MAX_ID`].
+    #[error("id is longer than {MAX_ID} bytes")]
+    LongId,
+    /// The message ended before its closing brace.
+    #[error("message is incomplete")]
+    Incomplete,
+}
+
+/// An incremental scanner of one message.
+#[derive(Debug)]
+pub struct Scanner {
+    max_depth: u16,
+    /// The bytes that will close the open objects and arrays, innermost last.
+    closers: Vec<u8>,
+    state: State,
+    /// The key of the current top-level member.
+    member: Option<Member>,
+    /// The start of a top-level key, raw: as much as the longest known key can take, and one byte
+    /// more.
+    key: Vec<u8>,
+    /// The id, if it lies in several chunks.
+    id: BytesMut,
+    /// The members seen, a bit each.
+    seen: u8,
+    kind: Option<Kind>,
+    error: bool,
+    /// Bytes in the chunks before the current one.
+    offset: u64,
+    failed: Option<ScanError>,
+}
+
+impl Scanner {
+    /// A scanner that refuses messages nested more than `max_depth` levels deep, their own braces
+    /// included.
+    pub fn new(max_depth: u16) -> Self {
+        Self {
+            max_depth,
+            closers: Vec::new(),
+            state: State::Start,
+            member: None,
+            key: Vec::new(),
+            id: BytesMut::new(),
+            seen: 0,
+            kind: None,
+            error: false,
+            offset: 0,
+            failed: None,
+        }
+    }
+
+    /// Scans the next chunk and appends its pieces to `out`. An id that reaches the end of the
+    /// chunk comes with a later one.
+    ///
+    /// # Errors
+    /// The message is malformed, or larger than a limit. Pieces already in `out` must not be passed
+    /// on as if the message were whole. Every later call fails alike.
+    pub fn feed(&mut self, chunk: Bytes, out: &mut VecDeque<Piece>) -> Result<(), ScanError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let scanned = self.scan(&chunk, out);
+        if let Err(error) = scanned {
+            self.failed = Some(error);
+        }
+        self.offset += chunk.len() as u64;
+        scanned
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    /// It is incomplete, or an earlier call failed.
+    pub fn finish(&self) -> Result<(), ScanError> {
+        match (self.failed, self.state) {
+            (Some(error), _) => Err(error),
+            (None, State::Done) => Ok(()),
+            (None, _) => Err(ScanError::Incomplete),
+        }
+    }
+
+    /// What the message is; `None` while no key has told.
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// Whether the message has an `error` that is not `null`, as far as has been read.
+    pub fn is_error(&self) -> bool {
+        self.error
+    }
+
+    /// Whether the closing brace has been read. Only white space may follow.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    fn scan(&mut self, chunk: &Bytes, out: &mut VecDeque<Piece>) -> Result<(), ScanError> {
+        let mut cursor = Cursor { bytes: chunk, at: 0 };
+        // Where the span or the id begins that is not in `out` yet.
+        let mut from = 0;
+        while let Some(byte) = cursor.peek() {
+            match self.state {
+                State::Nested => self.skip_nested(&mut cursor)?,
+                State::Key { escaped } => self.read_key(escaped, &mut cursor)?,
+                State::String { escaped, then } => {
+                    self.state = match cursor.skip_string(escaped) {
+                        StringEnd::Closed => then.into(),
+                        StringEnd::Open { escaped } => State::String { escaped, then },
+                    };
+                    if then == Then::Id && matches!(self.state, State::AfterValue) {
+                        self.end_id(chunk.slice(from..cursor.at), out)?;
+                        from = cursor.at;
+                    }
+                }
+                State::Number => {
+                    if is_scalar(byte) {
+                        cursor.at += 1;
+                    } else {
+                        self.end_id(chunk.slice(from..cursor.at), out)?;
+                        from = cursor.at;
+                    }
+                }
+                _ if is_space(byte) => {
+                    cursor.at += 1;
+                    if matches!(self.state, State::Scalar) {
+                        self.state = State::AfterValue;
+                    }
+                }
+                State::Value if self.member == Some(Member::Id) => {
+                    if from < cursor.at {
+                        out.push_back(Piece::Span(chunk.slice(from..cursor.at)));
+                    }
+                    from = cursor.at;
+                    self.state = match byte {
+                        b'"' => State::String { escaped: false, then: Then::Id },
+                        b'-' | b'0'..=b'9' => State::Number,
+                        _ => return Err(ScanError::InvalidId),
+                    };
+                    cursor.at += 1;
+                }
+                _ => {
+                    self.step(byte, self.offset + cursor.at as u64)?;
+                    cursor.at += 1;
+                }
+            }
+        }
+
+        let rest = chunk.slice(from..);
+        if matches!(self.state, State::Number | State::String { then: Then::Id, .. }) {
+            self.keep_id(&rest)?;
+        } else if !rest.is_empty() {
+            out.push_back(Piece::Span(rest));
+        }
+        Ok(())
+    }
+
+    /// One byte of the message's frame: outside strings, nested values and the id.
+    fn step(&mut self, byte: u8, offset: u64) -> Result<(), ScanError> {
+        let unexpected = Err(ScanError::Unexpected { byte, offset });
+        self.state = match (self.state, byte) {
+            (State::Start, b'{') => {
+                self.open(b'}')?;
+                State::KeyOrEnd
+            }
+            (State::Start, _) => {
+                return not_an_object(byte)
+                    .map_or(unexpected, |found| Err(ScanError::NotAnObject(found)));
+            }
+            (State::KeyOrEnd | State::NextKey, b'"') => State::Key { escaped: false },
+            (State::Colon, b':') => State::Value,
+            (State::Value, _) => {
+                self.error |= self.member == Some(Member::Error) && byte != b'n';
+                match byte {
+                    b'"' => State::String { escaped: false, then: Then::AfterValue },
+                    b'{' => {
+                        self.open(b'}')?;
+                        State::Nested
+                    }
+                    b'[' => {
+                        self.open(b']')?;
+                        State::Nested
+                    }
+                    _ if is_scalar(byte) => State::Scalar,
+                    _ => return unexpected,
+                }
+            }
+            (State::Scalar, _) if is_scalar(byte) => State::Scalar,
+            (State::Scalar | State::AfterValue, b',') => State::NextKey,
+            (State::Scalar | State::AfterValue | State::KeyOrEnd, b'}') => {
+                self.closers.clear();
+                State::Done
+            }
+            _ => return unexpected,
+        };
+        Ok(())
+    }
+
+    fn open(&mut self, closer: u8) -> Result<(), ScanError> {
+        if self.closers.len() >= usize::from(self.max_depth) {
+            return Err(ScanError::TooDeep { limit: self.max_depth });
+        }
+        self.closers.push(closer);
+        Ok(())
+    }
+
+    /// The hot loop: skips what lies below the top level, to the end of the value, of the chunk or
+    /// of a string that the chunk cuts.
+    fn skip_nested(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
+        while let Some(byte) = cursor.skip_plain() {
+            match byte {
+                b'"' => {
+                    if let StringEnd::Open { escaped } = cursor.skip_string(false) {
+                        self.state = State::String { escaped, then: Then::Nested };
+                        return Ok(());
+                    }
+                }
+                b'{' => self.open(b'}')?,
+                b'[' => self.open(b']')?,
+                _ => {
+                    if self.closers.pop() != Some(byte) {
+                        let offset = self.offset + cursor.at.saturating_sub(1) as u64;
+                        return Err(ScanError::Unexpected { byte, offset });
+                    }
+                    if self.closers.len() == 1 {
+                        self.state = State::AfterValue;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_key(&mut self, escaped: bool, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
+        let start = cursor.at;
+        let end = cursor.skip_string(escaped);
+        let read = cursor.bytes.get(start..cursor.at).unwrap_or_default();
+        let room = (MAX_RAW_KEY + 1).saturating_sub(self.key.len());
+        self.key.extend(read.iter().take(room));
+        match end {
+            StringEnd::Open { escaped } => self.state = State::Key { escaped },
+            StringEnd::Closed => {
+                self.member = Member::of_raw_key(&self.key)?;
+                self.key.clear();
+                self.state = State::Colon;
+                if let Some(member) = self.member {
+                    self.see(member)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, member: Member) -> Result<(), ScanError> {
+        let bit = 1 << member as u8;
+        if self.seen & bit != 0 {
+            return Err(ScanError::Duplicate(member.name()));
+        }
+        self.seen |= bit;
+        let kind = match member {
+            Member::Id => return Ok(()),
+            Member::Method | Member::Params => Kind::Call,
+            Member::Result | Member::Error => Kind::Response,
+        };
+        if *self.kind.get_or_insert(kind) != kind {
+            return Err(ScanError::Ambiguous);
+        }
+        Ok(())
+    }
+
+    fn keep_id(&mut self, part: &[u8]) -> Result<(), ScanError> {
+        if self.id.len() + part.len() > MAX_ID {
+            return Err(ScanError::LongId);
+        }
+        self.id.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn end_id(&mut self, part: Bytes, out: &mut VecDeque<Piece>) -> Result<(), ScanError> {
+        let id = if self.id.is_empty() {
+            if part.len() > MAX_ID {
+                return Err(ScanError::LongId);
+            }
+            part
+        } else {
+            self.keep_id(&part)?;
+            self.id.split().freeze()
+        };
+        serde_json::from_slice::<IgnoredAny>(&id).map_err(|_| ScanError::InvalidId)?;
+        out.push_back(Piece::Id(id));
+        self.state = State::AfterValue;
+        Ok(())
+    }
+}
+
+/// Where in the message the scanner is. White space may stand before all but `Nested`, `Key`,
+/// `String` and `Number`.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Before the opening brace.
+    Start,
+    /// After the opening brace.
+    KeyOrEnd,
+    /// After a comma.
+    NextKey,
+    /// In a top-level key; `escaped` after a backslash.
+    Key { escaped: bool },
+    /// After a key.
+    Colon,
+    /// Before a top-level value.
+    Value,
+    /// In a string that is no top-level key; `escaped` after a backslash.
+    String { escaped: bool, then: Then },
+    /// In a number that is the id.
+    Number,
+    /// In another number or literal.
+    Scalar,
+    /// Below the top level, outside strings.
+    Nested,
+    /// After a top-level value.
+    AfterValue,
+    /// After the closing brace.
+    Done,
+}
+
+/// What a string is, and so what comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Id,
+    AfterValue,
+    Nested,
+}
+
+impl From<Then> for State {
+    fn from(then: Then) -> Self {
+        match then {
+            Then::Id | Then::AfterValue => Self::AfterValue,
+            Then::Nested => Self::Nested,
+        }
+    }
+}
+
+/// The keys of the top level that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+}
+
+impl Member {
+    /// The member with this key, written between quotes as `raw`, which may be cut after
+    /// [`MAX_RAW_KEY`] bytes.
+    fn of_raw_key(raw: &[u8]) -> Result<Option<Self>, ScanError> {
+        // The closing quote is in `raw` unless it was cut.
+        let Some((b'"', raw)) = raw.split_last() else {
+            return Ok(None);
+        };
+        if memchr::memchr(b'\\', raw).is_none() {
+            return Ok(Self::of_key(raw));
+        }
+        let quoted = [b"\"", raw, b"\""].concat();
+        let key: String = serde_json::from_slice(&quoted).map_err(|_| ScanError::MalformedKey)?;
+        Ok(Self::of_key(key.as_bytes()))
+    }
+
+    fn of_key(key: &[u8]) -> Option<Self> {
+        [Self::Id, Self::Method, Self::Params, Self::Result, Self::Error]
+            .into_iter()
+            .find(|member| member.name().as_bytes() == key)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Method => "method",
+            Self::Params => "params",
+            Self::Result => "result",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A place in a chunk.
+#[derive(Debug)]
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    /// At most `bytes.len()`.
+    at: usize,
+}
+
+/// How a string stands when no more of it can be skipped.
+enum StringEnd {
+    Closed,
+    Open { escaped: bool },
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes past the next quote or bracket and returns it.
+    fn skip_plain(&mut self) -> Option<u8> {
+        let rest = self.rest();
+        let found = rest.iter().position(|byte| STRUCTURE[usize::from(*byte)]);
+        let byte = found.and_then(|found| rest.get(found)).copied();
+        self.at += found.map_or(rest.len(), |found| found + 1);
+        byte
+    }
+
+    /// Goes past the end of the string that `self` is in.
+    fn skip_string(&mut self, mut escaped: bool) -> StringEnd {
+        loop {
+            if escaped {
+                if self.peek().is_none() {
+                    return StringEnd::Open { escaped };
+                }
+                self.at += 1;
+            }
+            let rest = self.rest();
+            let Some(found) = quote_or_backslash(rest) else {
+                self.at += rest.len();
+                return StringEnd::Open { escaped: false };
+            };
+            escaped = rest.get(found) == Some(&b'\\');
+            self.at += found + 1;
+            if !escaped {
+                return StringEnd::Closed;
+            }
+        }
+    }
+}
+
+/// Most strings are short and most escapes close together: a plain loop finds those before
+/// `memchr2` has started.
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    let (near, far) = bytes.split_at_checked(NEAR).unwrap_or((bytes, &[]));
+    near.iter()
+        .position(|byte| matches!(byte, b'"' | b'\\'))
+        .or_else(|| memchr2(b'"', b'\\', far).map(|found| near.len() + found))
+}
+
+fn not_an_object(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'[' => Some("an array"),
+        b'"' => Some("a string"),
+        b'-' | b'0'..=b'9' => Some("a number"),
+        b't' | b'f' => Some("a boolean"),
+        b'n' => Some("null"),
+        _ => None,
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Whether a byte may stand in a number or a literal.
+fn is_scalar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
+}
+
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let structure = *b"\"{}[]";
+    let mut at = 0;
+    while at < structure.len() {
+        table[structure[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// The longest id in bytes, quotes included: twice what the longest observed ids (URLs and nested
+/// UUIDs) take.
+pub const MAX_ID: usize = 1024;
+
+/// The longest known keys have 6 characters; an escaped one takes 6 bytes, as in `\u0069`.
+const MAX_RAW_KEY: usize = 36;
+
+const NEAR: usize = 16;

@@ -1,7 +1,8 @@
 //! The incremental decoder: chunks in, events out.
 //!
-//! A line is read as far as it has come; only what an event needs later is kept. Performs no I/O, copies no data of an
-//! event that lies in one chunk on one line, and never holds more than the threshold and one chunk.
+//! A line is read as far as it has come; only what an event needs later is kept. Performs no I/O,
+//! copies no data of an event that lies in one chunk on one line, and never holds more than the
+//! threshold and one chunk.
 
 use std::{collections::VecDeque, mem};
 
@@ -12,13 +13,14 @@ use thiserror::Error;
 /// What [`Decoder::next`] hands out.
 ///
 /// An event with at most the threshold's bytes of data is one [`Item::Event`]. A larger one is a
-/// [`DataStart`](Self::DataStart), one or more [`DataChunk`](Self::DataChunk)s and a [`DataEnd`](Self::DataEnd), with
-/// nothing else between them.
+/// [`DataStart`](Self::DataStart), one or more [`DataChunk`](Self::DataChunk)s and a
+/// [`DataEnd`](Self::DataEnd), with nothing else between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A whole event.
     Event(Event),
-    /// A large event begins. Carries the fields seen so far; servers write `event` and `id` before the data.
+    /// A large event begins. Carries the fields seen so far; servers write `event` and `id` before
+    /// the data.
     DataStart(Fields),
     /// The next bytes of a large event's data. Never empty.
     DataChunk(Bytes),
@@ -37,8 +39,8 @@ pub struct Event {
     pub id: Option<Bytes>,
     /// The `retry` field in milliseconds.
     pub retry: Option<u64>,
-    /// Whether there was a `data` line, even an empty one. Without one a browser would not dispatch the event: it is
-    /// handed out for its `id` or `retry` alone.
+    /// Whether there was a `data` line, even an empty one. Without one a browser would not dispatch
+    /// the event: it is handed out for its `id` or `retry` alone.
     pub dispatched: bool,
 }
 
@@ -75,7 +77,8 @@ pub enum DecodeError {
 
 /// An incremental decoder of one event stream.
 ///
-/// Push a chunk, then call [`next`](Self::next) until it returns `None`, then push the following one.
+/// Push a chunk, then call [`next`](Self::next) until it returns `None`, then push the following
+/// one.
 #[derive(Debug)]
 pub struct Decoder {
     max_event_bytes: usize,
@@ -99,8 +102,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses events of more than `max_event_bytes` bytes and streams those with more than
-    /// [`STREAM_ABOVE`] bytes of data.
+    /// A decoder that refuses events of more than `max_event_bytes` bytes and streams those with
+    /// more than [`STREAM_ABOVE`] bytes of data.
     ///
     /// All bytes of an event's lines count, except line ends and comments.
     pub fn new(max_event_bytes: usize) -> Self {
@@ -137,8 +140,12 @@ impl Decoder {
     /// The next item, or `None` when more input is needed.
     ///
     /// # Errors
-    /// An event or a field is larger than its limit. The stream can't be read further: every later call fails alike.
-    #[expect(clippy::should_implement_trait, reason = "`None` means more input is needed, not the end")]
+    /// An event or a field is larger than its limit. The stream can't be read further: every later
+    /// call fails alike.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "`None` means more input is needed, not the end"
+    )]
     pub fn next(&mut self) -> Result<Option<Item>, DecodeError> {
         loop {
             if let Some(item) = self.output.pop_front() {
@@ -157,8 +164,8 @@ impl Decoder {
         }
     }
 
-    /// Whether the stream ends here in the midst of an event. Such an event is dropped; a streamed one has had its
-    /// [`Item::DataStart`] and will have no [`Item::DataEnd`].
+    /// Whether the stream ends here in the midst of an event. Such an event is dropped; a streamed
+    /// one has had its [`Item::DataStart`] and will have no [`Item::DataEnd`].
     ///
     /// To be asked at the end of the stream, once [`next`](Self::next) has returned `None`.
     #[must_use = "an incomplete event may be the answer that a client waits for"]
@@ -168,7 +175,10 @@ impl Decoder {
             Line::Data { .. } | Line::Short { .. } => true,
             Line::Ignored { .. } => false,
         };
-        in_field || !self.input.is_empty() || !matches!(self.data, Data::None) || self.fields != Fields::default()
+        in_field
+            || !self.input.is_empty()
+            || !matches!(self.data, Data::None)
+            || self.fields != Fields::default()
     }
 
     /// Reads at most one line of `chunk` and puts the rest back.
@@ -203,7 +213,8 @@ impl Decoder {
             };
             if BOM.get(seen) == Some(&byte) {
                 chunk.advance(1);
-                self.bom = if seen + 1 == BOM.len() { Bom::Passed } else { Bom::Expected(seen + 1) };
+                self.bom =
+                    if seen + 1 == BOM.len() { Bom::Passed } else { Bom::Expected(seen + 1) };
                 continue;
             }
             self.bom = Bom::Passed;
@@ -241,7 +252,10 @@ impl Decoder {
             Line::Short { field, space } => {
                 skip_space(space, &mut part);
                 if self.value.len() + part.len() > MAX_SHORT_FIELD {
-                    return Err(DecodeError::FieldTooLong { field: field.name(), limit: MAX_SHORT_FIELD });
+                    return Err(DecodeError::FieldTooLong {
+                        field: field.name(),
+                        limit: MAX_SHORT_FIELD,
+                    });
                 }
                 self.value.extend_from_slice(&part);
                 Ok(())
@@ -311,7 +325,9 @@ impl Decoder {
                     name => Some(Bytes::copy_from_slice(name)),
                 }
             }
-            Short::Id if memchr(0, value).is_none() => self.fields.id = Some(Bytes::copy_from_slice(value)),
+            Short::Id if memchr(0, value).is_none() => {
+                self.fields.id = Some(Bytes::copy_from_slice(value))
+            }
             Short::Retry if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 let millis = value.iter().fold(0_u64, |millis, digit| {
                     millis.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
@@ -347,7 +363,9 @@ impl Decoder {
         if held + part.len() > self.stream_above {
             self.output.push_back(Item::DataStart(self.fields.clone()));
             let held = mem::replace(&mut self.data, Data::Streamed).into_bytes();
-            self.output.extend([held, part].into_iter().filter(|data| !data.is_empty()).map(Item::DataChunk));
+            self.output.extend(
+                [held, part].into_iter().filter(|data| !data.is_empty()).map(Item::DataChunk),
+            );
             return;
         }
         self.data = match mem::replace(&mut self.data, Data::None) {
@@ -374,7 +392,13 @@ impl Decoder {
             self.output.push_back(Item::DataEnd(fields));
         } else if dispatched || fields.id.is_some() || fields.retry.is_some() {
             let Fields { event, id, retry } = fields;
-            self.output.push_back(Item::Event(Event { event, data: data.into_bytes(), id, retry, dispatched }));
+            self.output.push_back(Item::Event(Event {
+                event,
+                data: data.into_bytes(),
+                id,
+                retry,
+                dispatched,
+            }));
         }
     }
 }
@@ -432,7 +456,8 @@ enum Field {
 }
 
 impl Field {
-    /// The field of a line that starts so, and the length of its name with the colon; `None` if that takes more bytes.
+    /// The field of a line that starts so, and the length of its name with the colon; `None` if
+    /// that takes more bytes.
     fn of_line(line: &[u8]) -> Option<(Self, usize)> {
         let start = line.get(..NAME_WITH_COLON).unwrap_or(line);
         match start.iter().position(|byte| *byte == b':') {
@@ -481,11 +506,12 @@ fn skip_space(space: &mut bool, part: &mut Bytes) {
     }
 }
 
-/// Events with more data than this many bytes (64 KiB) are streamed by default: what the gateway would splice whole.
+/// Events with more data than this many bytes (64 KiB) are streamed by default: what the gateway
+/// would splice whole.
 pub const STREAM_ABOVE: usize = 64 * 1024;
 
-/// The most bytes of an `event`, `id` or `retry` value: an id comes back as a header, and 8 KiB is what common servers
-/// take for one header.
+/// The most bytes of an `event`, `id` or `retry` value: an id comes back as a header, and 8 KiB is
+/// what common servers take for one header.
 const MAX_SHORT_FIELD: usize = 8 * 1024;
 
 /// The longest known names are `event` and `retry`.

@@ -1,7 +1,8 @@
 //! The encoder: events as bytes for a client.
 //!
-//! Every value becomes one line: a CR or LF in it is written as a space, which leaves JSON the same JSON (inside
-//! strings JSON has none) and lets nobody inject a field. Performs no I/O and never checks what an event carries.
+//! Every value becomes one line: a CR or LF in it is written as a space, which leaves JSON the same
+//! JSON (inside strings JSON has none) and lets nobody inject a field. Performs no I/O and never
+//! checks what an event carries.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
@@ -14,8 +15,8 @@ pub fn event(name: Option<&str>, id: Option<&str>, data: &[u8], out: &mut BytesM
     end(out);
 }
 
-/// Appends the start of an event whose data comes in pieces: each [`flatten`]ed and sent as it is, then [`end`].
-/// Nothing else may be written between them, not even a [`comment`].
+/// Appends the start of an event whose data comes in pieces: each [`flatten`]ed and sent as it is,
+/// then [`end`]. Nothing else may be written between them, not even a [`comment`].
 pub fn begin(name: Option<&str>, id: Option<&str>, out: &mut BytesMut) {
     if let Some(name) = name {
         out.extend_from_slice(b"event: ");
@@ -76,5 +77,5 @@ fn replace_line_ends(line: &mut [u8]) {
     }
 }
 
-/// `event: `, `id: `, `data: ` and their line ends, with the blank line: 24 bytes at most.
-const OVERHEAD: usize = 24;
+/// `event: `, `id: ` and `data: ` with their line ends and the blank line.
+const OVERHEAD: usize = 21;
