@@ -1,0 +1,266 @@
+//! `McpServer`: a tool server behind the gateway.
+
+use std::collections::BTreeMap;
+
+use kube::core::Rule;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::SecretKeyRef;
+
+pub(crate) mod status;
+
+use status::McpServerStatus;
+
+/// Where the server is, how to speak with it and which of its tools to offer.
+#[derive(
+    Clone, CustomResource, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize,
+)]
+#[kube(
+    group = "fairway.dev",
+    version = "v1alpha1",
+    kind = "McpServer",
+    namespaced,
+    status = "McpServerStatus",
+    shortname = "mcps",
+    category = "fairway",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "McpServer is an MCP server whose tools the gateway offers, at its common URL and at /mcp/NAME.",
+    validation = (
+        "!(self.metadata.name in ['sse', 'messages'])",
+        "the name is reserved: /mcp/sse and /mcp/messages are endpoints; choose another name",
+    ),
+    validation = ("self.metadata.name.size() <= 63", "the name must be at most 63 characters; choose a shorter one"),
+    validation = (
+        "!self.metadata.name.contains('.')",
+        "the name must not have a '.', as tools are offered under it; write '-' instead",
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the tools of the server can be called"
+    ),
+    printcolumn(
+        name = "Tools",
+        type_ = "integer",
+        json_path = ".status.tools.count",
+        description = "How many tools the server has"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".spec.url",
+        description = "Where the server is"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the server is ready or not",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct McpServerSpec {
+    /// URL of the server, http or https, such as `http://weather.tools.svc:8000/mcp`. It holds neither user nor password
+    /// (see `credentials`) and no fragment.
+    #[schemars(length(max = 2048))]
+    #[x_kube(
+        validation = ("self.matches('^https?://')", "must start with http:// or https://"),
+        validation = (
+            "!self.matches('^https?://([/?#:]|$)')",
+            "must name a host after the //, such as http://weather.tools.svc:8000/mcp",
+        ),
+        validation = (
+            "!self.matches('^https?://[^/?#]*@')",
+            "must not hold a user or password before an '@'; put the secret into a Secret and name it in spec.credentials",
+        ),
+        validation = ("!self.contains('#')", "must not have a fragment; remove the '#' and what follows it"),
+        validation = (
+            r"!self.matches('[\\s\\\\]')",
+            "must not have spaces or backslashes; write a space as %20",
+        ),
+    )]
+    pub url: String,
+
+    /// Path of the MCP endpoint, which takes the place of the path in `url`. When left out it is the path in `url`, or
+    /// else `/mcp` (`/sse` for the transport Sse).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(
+        validation = ("self.startsWith('/')", "must begin with '/', such as /mcp"),
+        validation = (
+            r"!self.matches('[\\s\\\\#]')",
+            "must not have spaces, backslashes or a '#'; write a space as %20",
+        ),
+    )]
+    pub path: Option<String>,
+
+    /// How the server is spoken to. Default: Auto.
+    #[serde(default)]
+    pub transport: Transport,
+
+    /// Whether clients share one session with the server. Default: Auto.
+    #[serde(default)]
+    pub session: SessionMode,
+
+    /// Which tools of the server are offered, and under which names. By default all of them, prefixed with the name of
+    /// this resource.
+    #[serde(default)]
+    pub tools: Tools,
+
+    /// What the gateway shows the server to be let in. Clients never see it, and their own credentials are never passed
+    /// on. Nothing is sent when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+
+    /// The Host header sent to the server, for servers that answer to one name only. Default: the host and port of `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    #[x_kube(validation = (
+        r"self.matches('^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$')",
+        "must be a host name with or without a port, such as weather.example.com:8443",
+    ))]
+    pub host_header: Option<String>,
+
+    /// How long the gateway waits for the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+
+    /// What the server is for, in words for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum Transport {
+    /// The gateway finds out: Streamable HTTP if the server speaks it, else HTTP with SSE.
+    #[default]
+    Auto,
+    /// Streamable HTTP, the transport of MCP since 2025-03-26.
+    StreamableHttp,
+    /// HTTP with SSE, the transport of MCP 2024-11-05.
+    Sse,
+}
+
+/// Whether clients share one session with a server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum SessionMode {
+    /// Shared when the server keeps no sessions, otherwise one for each client.
+    #[default]
+    Auto,
+    /// All clients share one session, for servers that keep nothing of their own for a client.
+    Shared,
+    /// Each client has a session of its own.
+    PerClient,
+}
+
+/// Which tools of a server are offered, and under which names.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tools {
+    /// What is put before the name of each tool, so that the tools of different servers have different names. Default:
+    /// the name of this resource and `_`. An empty string leaves the names as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = (
+        "self.matches('^[A-Za-z0-9_-]{0,40}$')",
+        "must be at most 40 of A-Z, a-z, 0-9, '_' and '-'",
+    ))]
+    pub prefix: Option<String>,
+
+    /// Tools to offer, as the server itself calls them; `*` and `?` are wildcards. All of them when left out, none when
+    /// the list is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
+    pub allow: Option<Vec<String>>,
+
+    /// Tools not to offer even though `allow` has them, as the server itself calls them; `*` and `?` are wildcards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
+    pub deny: Option<Vec<String>>,
+
+    /// Changes to single tools, by the name the server itself calls them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 256))]
+    #[x_kube(validation = (
+        "self.all(tool, tool.size() > 0 && tool.size() <= 128)",
+        "must be keyed by the tool's own name, which has 1 to 128 characters",
+    ))]
+    pub overrides: Option<BTreeMap<String, ToolOverride>>,
+}
+
+/// A change to one tool.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolOverride {
+    /// The description that clients see in place of the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+}
+
+/// What the gateway shows a server to be let in.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// The Secret of this namespace, and the key in it, that holds the credential.
+    pub secret_ref: SecretKeyRef,
+
+    /// Name of the request header that carries the credential. Default: Authorization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = (
+        "self.matches('^[A-Za-z0-9_-]+$')",
+        "must be the name of a header, such as Authorization or X-Api-Key",
+    ))]
+    pub header: Option<String>,
+
+    /// Word put before the credential in the header. Default: Bearer for the header Authorization, none for others. An
+    /// empty string sends the credential alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = (
+        "self.matches('^[A-Za-z0-9._-]*$')",
+        "must be one word such as Bearer or Basic, or empty to send the credential alone",
+    ))]
+    pub scheme: Option<String>,
+}
+
+/// How long the gateway waits for a server. Durations are written like `500ms`, `2s`, `15m` or `1h30m`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// How long opening a connection may take, such as `2s`. Default: 2s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = duration())]
+    pub connect: Option<String>,
+
+    /// How long a request may go without a byte or a sign of progress from the server, such as `60s`. Default: 60s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = duration())]
+    pub request: Option<String>,
+
+    /// How long a request may take in total, such as `15m`. Default: 15m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = duration())]
+    pub total: Option<String>,
+}
+
+/// Whole units, largest first, as Go and the gateway read them alike. Six digits of hours cannot overflow.
+fn duration() -> Rule {
+    Rule::new(
+        "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$') && self != '' \
+         && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
+    )
+    .message("must be a duration from 1ms to 24h in whole units, such as 500ms, 2s, 15m or 1h30m")
+}
