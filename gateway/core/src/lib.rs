@@ -1,0 +1,29 @@
+//! From resources to the table that every request is decided by.
+//!
+//! [`Entry::from_resource`] resolves, validates and defaults one resource; [`Snapshot::build`]
+//! compiles all entries and the servers' catalogs into a routing table. Both are total: a broken
+//! resource becomes a [`Diagnostic`] and blocks no other. Pure and deterministic: no I/O, no
+//! clock, no randomness.
+
+#![warn(missing_docs, clippy::expect_used, clippy::indexing_slicing)]
+
+mod catalog;
+mod diagnostic;
+mod digest;
+mod entry;
+mod exposed;
+mod glob;
+mod name;
+mod resource;
+mod rights;
+mod snapshot;
+mod tenant;
+
+pub use catalog::{Catalog, CatalogError, Tool};
+pub use diagnostic::{Diagnostic, Reason};
+pub use digest::{KeyDigest, Pepper};
+pub use entry::{Claim, Credential, Endpoint, Entry, KeyEntry, PolicyEntry, ServerEntry, Timeouts};
+pub use name::{Kind, Namespace, ResourceRef, ServerName};
+pub use resource::{Invalid, Resource, Secrets};
+pub use snapshot::{Entries, Principal, Refusal, Snapshot};
+pub use tenant::{CompiledTool, Scope, Server, Tenant};

@@ -9,12 +9,18 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr2;
-use serde::de::IgnoredAny;
-use thiserror::Error;
+use serde_json::value::RawValue;
 
+pub use error::ScanError;
+
+use cursor::{Cursor, StringEnd};
+use member::{MAX_RAW_KEY, Member};
+
+mod cursor;
+mod error;
+mod member;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// A part of the message. All pieces in order are the message, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,47 +39,6 @@ pub enum Kind {
     Response,
     /// It has `method` or `params`: a request or a notification.
     Call,
-}
-
-/// Why a message can't be passed on.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ScanError {
-    /// The message is something else than an object, such as a batch.
-    #[error("message is {0}, not an object")]
-    NotAnObject(&'static str),
-    /// A byte that can't stand there.
-    #[error("unexpected byte 0x{byte:02x} at offset {offset} of the message")]
-    Unexpected {
-        /// The byte.
-        byte: u8,
-        /// Its offset in bytes from the start of the message.
-        offset: u64,
-    },
-    /// Objects and arrays are nested too deeply.
-    #[error("message is nested more than {limit} levels deep")]
-    TooDeep {
-        /// The limit, the message's own braces included.
-        limit: u16,
-    },
-    /// A key of the top level is not a JSON string.
-    #[error("a top-level key is malformed")]
-    MalformedKey,
-    /// One of the keys that JSON-RPC defines is there twice.
-    #[error("top-level `{0}` appears twice")]
-    Duplicate(&'static str),
-    /// The message has keys of a response and keys of a call.
-    #[error("message is a response and a call at once")]
-    Ambiguous,
-    /// The `id` is neither a string nor a number.
-    #[error("id is neither a string nor a number")]
-    InvalidId,
-    /// The `id` is longer than [`MAX_ID`].
-    #[error("id is longer than {MAX_ID} bytes")]
-    LongId,
-    /// The message ended before its closing brace.
-    #[error("message is incomplete")]
-    Incomplete,
 }
 
 /// An incremental scanner of one message.
@@ -355,7 +320,7 @@ impl Scanner {
             self.keep_id(&part)?;
             self.id.split().freeze()
         };
-        serde_json::from_slice::<IgnoredAny>(&id).map_err(|_| ScanError::InvalidId)?;
+        serde_json::from_slice::<&RawValue>(&id).map_err(|_| ScanError::InvalidId)?;
         out.push_back(Piece::Id(id));
         self.state = State::AfterValue;
         Ok(())
@@ -409,113 +374,6 @@ impl From<Then> for State {
     }
 }
 
-/// The keys of the top level that matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Member {
-    Id,
-    Method,
-    Params,
-    Result,
-    Error,
-}
-
-impl Member {
-    /// The member with this key, written between quotes as `raw`, which may be cut after
-    /// [`MAX_RAW_KEY`] bytes.
-    fn of_raw_key(raw: &[u8]) -> Result<Option<Self>, ScanError> {
-        // The closing quote is in `raw` unless it was cut.
-        let Some((b'"', raw)) = raw.split_last() else {
-            return Ok(None);
-        };
-        if memchr::memchr(b'\\', raw).is_none() {
-            return Ok(Self::of_key(raw));
-        }
-        let quoted = [b"\"", raw, b"\""].concat();
-        let key: String = serde_json::from_slice(&quoted).map_err(|_| ScanError::MalformedKey)?;
-        Ok(Self::of_key(key.as_bytes()))
-    }
-
-    fn of_key(key: &[u8]) -> Option<Self> {
-        [Self::Id, Self::Method, Self::Params, Self::Result, Self::Error]
-            .into_iter()
-            .find(|member| member.name().as_bytes() == key)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Method => "method",
-            Self::Params => "params",
-            Self::Result => "result",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// A place in a chunk.
-#[derive(Debug)]
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    /// At most `bytes.len()`.
-    at: usize,
-}
-
-/// How a string stands when no more of it can be skipped.
-enum StringEnd {
-    Closed,
-    Open { escaped: bool },
-}
-
-impl Cursor<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    /// Goes past the next quote or bracket and returns it.
-    fn skip_plain(&mut self) -> Option<u8> {
-        let rest = self.rest();
-        let found = rest.iter().position(|byte| STRUCTURE[usize::from(*byte)]);
-        let byte = found.and_then(|found| rest.get(found)).copied();
-        self.at += found.map_or(rest.len(), |found| found + 1);
-        byte
-    }
-
-    /// Goes past the end of the string that `self` is in.
-    fn skip_string(&mut self, mut escaped: bool) -> StringEnd {
-        loop {
-            if escaped {
-                if self.peek().is_none() {
-                    return StringEnd::Open { escaped };
-                }
-                self.at += 1;
-            }
-            let rest = self.rest();
-            let Some(found) = quote_or_backslash(rest) else {
-                self.at += rest.len();
-                return StringEnd::Open { escaped: false };
-            };
-            escaped = rest.get(found) == Some(&b'\\');
-            self.at += found + 1;
-            if !escaped {
-                return StringEnd::Closed;
-            }
-        }
-    }
-}
-
-/// Most strings are short and most escapes close together: a plain loop finds those before
-/// `memchr2` has started.
-fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    let (near, far) = bytes.split_at_checked(NEAR).unwrap_or((bytes, &[]));
-    near.iter()
-        .position(|byte| matches!(byte, b'"' | b'\\'))
-        .or_else(|| memchr2(b'"', b'\\', far).map(|found| near.len() + found))
-}
-
 fn not_an_object(byte: u8) -> Option<&'static str> {
     match byte {
         b'[' => Some("an array"),
@@ -536,22 +394,6 @@ fn is_scalar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
 
-const STRUCTURE: [bool; 256] = {
-    let mut table = [false; 256];
-    let structure = *b"\"{}[]";
-    let mut at = 0;
-    while at < structure.len() {
-        table[structure[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
-
 /// The longest id in bytes, quotes included: twice what the longest observed ids (URLs and nested
 /// UUIDs) take.
 pub const MAX_ID: usize = 1024;
-
-/// The longest known keys have 6 characters; an escaped one takes 6 bytes, as in `\u0069`.
-const MAX_RAW_KEY: usize = 36;
-
-const NEAR: usize = 16;

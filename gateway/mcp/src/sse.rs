@@ -6,8 +6,11 @@
 
 mod decode;
 mod encode;
+mod item;
+mod line;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Decoder, Event, Fields, Item, STREAM_ABOVE};
+pub use decode::{Decoder, STREAM_ABOVE};
 pub use encode::{begin, comment, end, event, flatten, retry};
+pub use item::{DecodeError, Event, Fields, Item};

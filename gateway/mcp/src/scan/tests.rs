@@ -1,1 +1,373 @@
 //! Behaviour of the scanner.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
+use proptest::{prop_assert, prop_assert_eq};
+use serde_json::Value;
+
+use super::{Kind, MAX_ID, Piece, ScanError, Scanner};
+
+const DEPTH: u16 = 16;
+
+#[derive(Debug, PartialEq)]
+struct Scanned {
+    whole: Bytes,
+    id: Option<Bytes>,
+    kind: Option<Kind>,
+    is_error: bool,
+}
+
+fn scan<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Scanned, ScanError> {
+    let mut scanner = Scanner::new(DEPTH);
+    let mut out = VecDeque::new();
+    for chunk in chunks {
+        scanner.feed(Bytes::copy_from_slice(chunk), &mut out)?;
+    }
+    scanner.finish()?;
+
+    let mut whole = BytesMut::new();
+    let mut id = None;
+    for piece in out {
+        match piece {
+            Piece::Span(span) => {
+                assert!(!span.is_empty(), "an empty span");
+                whole.extend_from_slice(&span);
+            }
+            Piece::Id(raw) => {
+                whole.extend_from_slice(&raw);
+                assert!(id.replace(raw).is_none(), "two ids");
+            }
+        }
+    }
+    Ok(Scanned { whole: whole.freeze(), id, kind: scanner.kind(), is_error: scanner.is_error() })
+}
+
+/// Scans the message cut in every way into three chunks, and byte by byte.
+fn scan_every_split(message: &[u8]) -> Result<Scanned, ScanError> {
+    let expected = scan([message]);
+    for first in 0..=message.len() {
+        for second in first..=message.len() {
+            let chunks = [&message[..first], &message[first..second], &message[second..]];
+            assert_eq!(
+                scan(chunks),
+                expected,
+                "{} cut at {first}, {second}",
+                message.escape_ascii()
+            );
+        }
+    }
+    assert_eq!(scan(message.chunks(1)), expected, "{} byte by byte", message.escape_ascii());
+    expected
+}
+
+#[test]
+fn id_is_found_wherever_it_stands() {
+    let rows = [
+        (r#"{"id":1,"result":{}}"#, Some("1")),
+        (r#"{"result":{},"id":1}"#, Some("1")),
+        ("{ \"id\" :\t-1.5e+7\r\n, \"result\": {} }", Some("-1.5e+7")),
+        (r#"{"id":"a\"b\\","result":{}}"#, Some(r#""a\"b\\""#)),
+        (r#"{"result":{},"id":"\\\\"}"#, Some(r#""\\\\""#)),
+        (r#"{"\u0069d":7,"result":{}}"#, Some("7")),
+        (r#"{"\u0069\u0064":"","result":{}}"#, Some(r#""""#)),
+        (r#"{"i\u0044":7,"result":{}}"#, None),
+        (r#"{"result":{"id":1},"x":[{"id":2}]}"#, None),
+        (r#"{"result":"\"id\":1","x":"{\"id\":2"}"#, None),
+        (r#"{"result":{"a":"}","b":"]","c\\":"\\"},"id":12}"#, Some("12")),
+        (r#"{"result":["\\\"",{"\"":"{["}],"id":12}"#, Some("12")),
+        (r#"{"x":"id","result":true,"id" : 3 }"#, Some("3")),
+        (r#"{"a":null,"b":true,"c":-1.5E-3,"d":[],"e":{},"result":0,"id":4}"#, Some("4")),
+        (r#"{"id\\":1,"id ":2,"Id":3,"result":1}"#, None),
+    ];
+    for (message, id) in rows {
+        let scanned = scan_every_split(message.as_bytes()).expect(message);
+        assert_eq!(scanned.whole, message);
+        assert_eq!(scanned.id, id.map(Bytes::from), "{message}");
+        assert_eq!(scanned.kind, Some(Kind::Response), "{message}");
+    }
+}
+
+#[test]
+fn kind_follows_top_level_keys() {
+    let rows = [
+        (r"{}", None, false),
+        (r#"{"x":{"method":1,"result":2}}"#, None, false),
+        (r#"{"id":1,"result":{}}"#, Some(Kind::Response), false),
+        (r#"{"id":1,"error":{"code":1}}"#, Some(Kind::Response), true),
+        (r#"{"id":1,"error": null,"result":{}}"#, Some(Kind::Response), false),
+        (r#"{"id":1,"\u0065rror":{}}"#, Some(Kind::Response), true),
+        (r#"{"method":"result"}"#, Some(Kind::Call), false),
+        (r#"{"params":{"error":1}}"#, Some(Kind::Call), false),
+        (r#"{"\u006d\u0065\u0074\u0068\u006F\u0064":"x"}"#, Some(Kind::Call), false),
+    ];
+    for (message, kind, is_error) in rows {
+        let scanned = scan_every_split(message.as_bytes()).expect(message);
+        assert_eq!((scanned.kind, scanned.is_error), (kind, is_error), "{message}");
+    }
+}
+
+#[test]
+fn kind_is_known_before_the_value() {
+    let mut scanner = Scanner::new(DEPTH);
+    let mut out = VecDeque::new();
+
+    scanner.feed(Bytes::from_static(b"{\"result\""), &mut out).unwrap();
+
+    assert_eq!(scanner.kind(), Some(Kind::Response));
+    assert!(!scanner.is_complete());
+}
+
+#[test]
+fn malformed_messages_are_refused_wherever_they_are_cut() {
+    let unexpected = |byte, offset| ScanError::Unexpected { byte, offset };
+    let rows = [
+        ("", ScanError::Incomplete),
+        ("  ", ScanError::Incomplete),
+        (r#"{"id":1"#, ScanError::Incomplete),
+        (r#"{"a":"b}"#, ScanError::Incomplete),
+        (r#"{"a":[[1]"#, ScanError::Incomplete),
+        ("[]", ScanError::NotAnObject("an array")),
+        (" [{\"id\":1}]", ScanError::NotAnObject("an array")),
+        ("\"a\"", ScanError::NotAnObject("a string")),
+        ("1", ScanError::NotAnObject("a number")),
+        ("null", ScanError::NotAnObject("null")),
+        ("true", ScanError::NotAnObject("a boolean")),
+        ("<html>", unexpected(b'<', 0)),
+        ("\u{feff}{}", unexpected(0xef, 0)),
+        ("{}}", unexpected(b'}', 2)),
+        ("{} {}", unexpected(b'{', 3)),
+        (r#"{"a":[}]}"#, unexpected(b'}', 6)),
+        (r#"{"a":{]}}"#, unexpected(b']', 6)),
+        (r#"{"a":1]}"#, unexpected(b']', 6)),
+        (r#"{"a":[]]}"#, unexpected(b']', 7)),
+        (r#"{"a":}"#, unexpected(b'}', 5)),
+        (r#"{"a"}"#, unexpected(b'}', 4)),
+        (r#"{"a" "b":1}"#, unexpected(b'"', 5)),
+        (r#"{"a":1,}"#, unexpected(b'}', 7)),
+        ("{,}", unexpected(b',', 1)),
+        ("{a:1}", unexpected(b'a', 1)),
+        (r#"{"a":x "id":1}"#, unexpected(b'"', 7)),
+        (r#"{"a":x"id":1}"#, unexpected(b'"', 6)),
+        (r#"{"a":"b" "id":1}"#, unexpected(b'"', 9)),
+        (r#"{"id":1 2}"#, unexpected(b'2', 8)),
+        (r#"{"id":1"b"}"#, unexpected(b'"', 7)),
+        (r#"{"id":null}"#, ScanError::InvalidId),
+        (r#"{"id":true}"#, ScanError::InvalidId),
+        (r#"{"id":{}}"#, ScanError::InvalidId),
+        (r#"{"id":[1]}"#, ScanError::InvalidId),
+        (r#"{"id":-}"#, ScanError::InvalidId),
+        (r#"{"id":01}"#, ScanError::InvalidId),
+        (r#"{"id":1x}"#, ScanError::InvalidId),
+        (r#"{"id":"\x"}"#, ScanError::InvalidId),
+        ("{\"id\":\"\n\"}", ScanError::InvalidId),
+        (r#"{"id":1,"id":2}"#, ScanError::Duplicate("id")),
+        (r#"{"id":1,"\u0069d":2}"#, ScanError::Duplicate("id")),
+        (r#"{"method":1,"method":2}"#, ScanError::Duplicate("method")),
+        (r#"{"method":1,"result":2}"#, ScanError::Ambiguous),
+        (r#"{"error":1,"params":2}"#, ScanError::Ambiguous),
+        (r#"{"\x69d":1}"#, ScanError::MalformedKey),
+    ];
+    for (message, error) in rows {
+        assert_eq!(scan_every_split(message.as_bytes()), Err(error), "{message}");
+    }
+    assert_eq!(scan_every_split(b"{\"id\":\"\xff\"}"), Err(ScanError::InvalidId));
+}
+
+#[test]
+fn failure_lasts() {
+    let mut scanner = Scanner::new(DEPTH);
+    let mut out = VecDeque::new();
+
+    assert_eq!(
+        scanner.feed(Bytes::from_static(b"[1"), &mut out),
+        Err(ScanError::NotAnObject("an array"))
+    );
+
+    let next = scanner.feed(Bytes::from_static(b"{}"), &mut out);
+    assert_eq!(next, Err(ScanError::NotAnObject("an array")));
+    assert_eq!(scanner.finish(), Err(ScanError::NotAnObject("an array")));
+}
+
+#[test]
+fn depth_is_limited() {
+    let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+
+    assert!(scan([nested(15).as_bytes()]).is_ok());
+    assert_eq!(scan([nested(16).as_bytes()]), Err(ScanError::TooDeep { limit: DEPTH }));
+    assert_eq!(scan([nested(100_000).as_bytes()]), Err(ScanError::TooDeep { limit: DEPTH }));
+    assert_eq!(
+        Scanner::new(0).feed(Bytes::from_static(b"{}"), &mut VecDeque::new()),
+        Err(ScanError::TooDeep { limit: 0 })
+    );
+}
+
+#[test]
+fn id_is_limited_wherever_it_is_cut() {
+    let message = |length: usize| format!("{{\"id\":\"{}\",\"result\":1}}", "a".repeat(length - 2));
+    for size in [1, 7, 100, 1023, 1024, 1025, 4096] {
+        let longest = scan(message(MAX_ID).as_bytes().chunks(size)).expect("an id at the limit");
+        assert_eq!(longest.id.map(|id| id.len()), Some(MAX_ID), "by {size}");
+
+        let too_long = scan(message(MAX_ID + 1).as_bytes().chunks(size));
+        assert_eq!(too_long, Err(ScanError::LongId), "by {size}");
+    }
+}
+
+#[test]
+fn long_keys_are_other_keys() {
+    for escapes in 0..8 {
+        for length in 0..48 {
+            let key = format!("{}{}\\\"", "\\u0069".repeat(escapes), "d".repeat(length));
+            let message = format!("{{\"{key}\":1,\"id\":2}}");
+            for size in 1..message.len() {
+                let scanned = scan(message.as_bytes().chunks(size)).expect(&message);
+                assert_eq!(scanned.id, Some(Bytes::from("2")), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_are_slices_of_the_chunks() {
+    let chunk = Bytes::from_static(br#"{"result":{"a":[1,2]},"id":"abc","x":1}"#);
+    let mut out = VecDeque::new();
+
+    Scanner::new(DEPTH).feed(chunk.clone(), &mut out).unwrap();
+
+    let pieces: Vec<_> = out.into_iter().collect();
+    assert_eq!(
+        pieces,
+        [
+            Piece::Span(Bytes::from(r#"{"result":{"a":[1,2]},"id":"#)),
+            Piece::Id(Bytes::from(r#""abc""#)),
+            Piece::Span(Bytes::from(r#","x":1}"#)),
+        ]
+    );
+    for Piece::Span(bytes) | Piece::Id(bytes) in pieces {
+        assert!(chunk.as_ptr_range().contains(&bytes.as_ptr()), "{bytes:?} was copied");
+    }
+}
+
+#[test]
+fn huge_strings_with_escapes_at_chunk_borders() {
+    let text = r#"plain \"quoted\" \\ \\\" {\"id\":[ \u0022 "#.repeat(400);
+    let message = format!("{{\"result\":{{\"text\":\"{text}\"}},\"top\":\"{text}\",\"id\":9}}");
+
+    for size in (1..70).chain([4095, 4096, 4097]) {
+        let scanned = scan(message.as_bytes().chunks(size)).expect("a valid message");
+        assert_eq!(scanned.whole, message, "by {size}");
+        assert_eq!(scanned.id, Some(Bytes::from("9")), "by {size}");
+    }
+}
+
+/// Any JSON value, at most a few levels deep, with strings full of what could mislead.
+pub(crate) fn json() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        prop::collection::vec(
+            prop_oneof![Just('"'), Just('\\'), Just('{'), Just(']'), Just('i'), any::<char>()],
+            0..12
+        )
+        .prop_map(String::from_iter),
+        Just("id".to_owned()),
+        Just("result".to_owned()),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<i32>().prop_map(|number| Value::from(f64::from(number) / 8.0)),
+        text.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((text.clone(), inner), 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// `key` as a JSON string, with the characters escaped that `mask` says.
+fn escape(key: &str, mask: u8) -> String {
+    let mut raw = String::from('"');
+    for (at, character) in key.chars().enumerate() {
+        if mask >> at & 1 == 1 {
+            raw.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            raw.push(character);
+        }
+    }
+    raw.push('"');
+    raw
+}
+
+proptest! {
+    #[test]
+    fn any_message_in_any_chunks_comes_back_with_its_id(
+        others in prop::collection::vec(("[a-h]{0,3}|jsonrpc|id2", json()), 0..5),
+        body in prop::option::of((prop_oneof![Just("method"), Just("params"), Just("result"), Just("error")], json())),
+        id in prop::option::of(prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[0-9]{1,40}".prop_map(Value::from),
+        ]),
+        (id_at, body_at, mask) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()),
+        space in "[ \t\r\n]{0,3}",
+        pretty in any::<bool>(),
+        sizes in prop::collection::vec(1_usize..24, 1..40),
+    ) {
+        let write = |value: &Value| if pretty { format!("{value:#}") } else { value.to_string() };
+        let id = id.as_ref().map(write);
+        let mut members: Vec<(String, String)> =
+            others.iter().map(|(key, value)| (escape(key, mask), write(value))).collect();
+        if let Some((key, value)) = &body {
+            members.insert(body_at.index(members.len() + 1), (escape(key, mask), write(value)));
+        }
+        if let Some(id) = &id {
+            members.insert(id_at.index(members.len() + 1), (escape("id", mask), id.clone()));
+        }
+        let members: Vec<String> =
+            members.iter().map(|(key, value)| format!("{space}{key}{space}:{space}{value}{space}")).collect();
+        let message = format!("{space}{{{}}}{space}", members.join(","));
+
+        let mut chunks = Vec::new();
+        let mut rest = message.as_bytes();
+        for size in sizes.iter().cycle() {
+            let (chunk, after) = rest.split_at((*size).min(rest.len()));
+            chunks.push(chunk);
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let scanned = scan(chunks)?;
+
+        prop_assert_eq!(scanned.whole, message);
+        prop_assert_eq!(scanned.id, id.map(Bytes::from));
+        let kind = body.as_ref().map(|(key, _)| match *key {
+            "method" | "params" => Kind::Call,
+            _ => Kind::Response,
+        });
+        prop_assert_eq!(scanned.kind, kind);
+        prop_assert_eq!(scanned.is_error, body.is_some_and(|(key, value)| key == "error" && !value.is_null()));
+    }
+
+    #[test]
+    fn garbage_never_panics_and_cuts_never_matter(
+        garbage in prop::collection::vec(prop_oneof![Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}'), Just(b':'), Just(b','), any::<u8>()], 0..40),
+        prefix in prop::sample::select(vec!["", "{\"id\":", "{\"a\":{", "{"]),
+        size in 1_usize..9,
+    ) {
+        let message = [prefix.as_bytes(), garbage.as_slice()].concat();
+        prop_assert_eq!(scan(message.chunks(size)), scan([message.as_slice()]));
+    }
+
+    #[test]
+    fn what_serde_rejects_as_unbalanced_is_never_complete(value in json(), cut in any::<prop::sample::Index>()) {
+        let message = format!("{{\"result\":{value},\"id\":1}}");
+        let cut = cut.index(message.len());
+        prop_assert!(scan([&message.as_bytes()[..cut]]).is_err());
+    }
+}

@@ -8,72 +8,11 @@ use std::{collections::VecDeque, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
-use thiserror::Error;
 
-/// What [`Decoder::next`] hands out.
-///
-/// An event with at most the threshold's bytes of data is one [`Item::Event`]. A larger one is a
-/// [`DataStart`](Self::DataStart), one or more [`DataChunk`](Self::DataChunk)s and a
-/// [`DataEnd`](Self::DataEnd), with nothing else between them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A whole event.
-    Event(Event),
-    /// A large event begins. Carries the fields seen so far; servers write `event` and `id` before
-    /// the data.
-    DataStart(Fields),
-    /// The next bytes of a large event's data. Never empty.
-    DataChunk(Bytes),
-    /// The large event is complete. Carries all its fields.
-    DataEnd(Fields),
-}
-
-/// A whole event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Event {
-    /// The `event` field; `None` when it is missing or empty, which means `message`.
-    pub event: Option<Bytes>,
-    /// The `data` lines joined by LF. Empty for priming events.
-    pub data: Bytes,
-    /// The `id` field of this event; empty means "forget the last id".
-    pub id: Option<Bytes>,
-    /// The `retry` field in milliseconds.
-    pub retry: Option<u64>,
-    /// Whether there was a `data` line, even an empty one. Without one a browser would not dispatch
-    /// the event: it is handed out for its `id` or `retry` alone.
-    pub dispatched: bool,
-}
-
-/// The fields of an event other than its data, as in [`Event`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields {
-    /// The `event` field; `None` when it is missing or empty, which means `message`.
-    pub event: Option<Bytes>,
-    /// The `id` field of this event; empty means "forget the last id".
-    pub id: Option<Bytes>,
-    /// The `retry` field in milliseconds.
-    pub retry: Option<u64>,
-}
-
-/// Why a stream can't be read further.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// One event, its data and field names together, passed the limit of [`Decoder::new`].
-    #[error("event is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The value of an `event`, `id` or `retry` field passed the limit for short fields.
-    #[error("field `{field}` of an event is longer than {limit} bytes")]
-    FieldTooLong {
-        /// The field's name.
-        field: &'static str,
-        /// The limit in bytes.
-        limit: usize,
-    },
-}
+use super::{
+    item::{DecodeError, Event, Fields, Item},
+    line::{Field, Line, Short},
+};
 
 /// An incremental decoder of one event stream.
 ///
@@ -411,19 +350,6 @@ enum Bom {
     Passed,
 }
 
-/// Where in a line the decoder is.
-#[derive(Clone, Copy, Debug)]
-enum Line {
-    /// Before the end of the field's name.
-    Head,
-    /// In the value of a `data` field; `space` while a leading space may come.
-    Data { space: bool },
-    /// In the value of a short field; `space` as for `Data`.
-    Short { field: Short, space: bool },
-    /// In a comment or an unknown field.
-    Ignored { comment: bool },
-}
-
 /// The data of the current event.
 #[derive(Debug)]
 enum Data {
@@ -447,55 +373,6 @@ impl Data {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    Comment,
-    Data,
-    Short(Short),
-    Unknown,
-}
-
-impl Field {
-    /// The field of a line that starts so, and the length of its name with the colon; `None` if
-    /// that takes more bytes.
-    fn of_line(line: &[u8]) -> Option<(Self, usize)> {
-        let start = line.get(..NAME_WITH_COLON).unwrap_or(line);
-        match start.iter().position(|byte| *byte == b':') {
-            Some(0) => Some((Self::Comment, 1)),
-            Some(colon) => start.get(..colon).map(|name| (Self::of_name(name), colon + 1)),
-            None if start.len() == NAME_WITH_COLON => Some((Self::Unknown, NAME_WITH_COLON)),
-            None => None,
-        }
-    }
-
-    fn of_name(name: &[u8]) -> Self {
-        match name {
-            b"data" => Self::Data,
-            b"event" => Self::Short(Short::Event),
-            b"id" => Self::Short(Short::Id),
-            b"retry" => Self::Short(Short::Retry),
-            _ => Self::Unknown,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Short {
-    Event,
-    Id,
-    Retry,
-}
-
-impl Short {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Id => "id",
-            Self::Retry => "retry",
-        }
-    }
-}
-
 /// Drops the one space that may follow the colon.
 fn skip_space(space: &mut bool, part: &mut Bytes) {
     if let Some(&first) = part.first()
@@ -513,8 +390,5 @@ pub const STREAM_ABOVE: usize = 64 * 1024;
 /// The most bytes of an `event`, `id` or `retry` value: an id comes back as a header, and 8 KiB is
 /// what common servers take for one header.
 const MAX_SHORT_FIELD: usize = 8 * 1024;
-
-/// The longest known names are `event` and `retry`.
-const NAME_WITH_COLON: usize = 6;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";

@@ -1,0 +1,244 @@
+//! Sessions are sealed into their ids, not stored: any gateway with the sealing key opens them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Mutex;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gateway_core::{Principal, Scope, ServerName};
+use jiff::Timestamp;
+use mcp::ProtocolVersion;
+
+/// How long a session lasts.
+pub(crate) const LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// Longest id that is looked at: names of 63, 253 and 63 characters and the rest, in base64.
+const MAX_TOKEN: usize = 768;
+
+/// Which transport a session was begun on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Streamable,
+    Sse,
+}
+
+/// Tells sessions apart; unguessable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId([u8; NONCE_LEN]);
+
+impl SessionId {
+    /// Spreads ids over shards.
+    pub(crate) const fn shard(self, of: usize) -> usize {
+        self.0[0] as usize % of
+    }
+}
+
+/// What an id holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) transport: Transport,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) scope: Scope,
+    owner: Owner,
+}
+
+/// Tenant and key name, not the key: a rotated key keeps its sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    tenant: String,
+    key: String,
+}
+
+impl Session {
+    /// Whether the session was begun by this principal.
+    pub(crate) fn belongs_to(&self, principal: &Principal) -> bool {
+        self.owner.tenant == principal.key.namespace.as_str()
+            && self.owner.key == *principal.key.name
+    }
+}
+
+/// Seals and opens session ids. The first key seals, all open.
+pub(crate) struct Sealer {
+    keys: Vec<(u8, LessSafeKey)>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
+    }
+}
+
+impl Sealer {
+    /// `None` without a key.
+    pub(crate) fn new(keys: &[[u8; 32]]) -> Option<Self> {
+        let keys: Vec<_> = keys
+            .iter()
+            .filter_map(|key| {
+                // A key is found by a byte of its hash, so that keys can be added and removed.
+                let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key);
+                let unbound = UnboundKey::new(&AES_256_GCM, key).ok()?;
+                Some((*hash.as_ref().first()?, LessSafeKey::new(unbound)))
+            })
+            .collect();
+        (!keys.is_empty()).then_some(Self { keys })
+    }
+
+    /// Begins a session of a principal and returns it with its id. `None` if there is no
+    /// randomness to be had.
+    pub(crate) fn begin(
+        &self,
+        principal: &Principal,
+        scope: &Scope,
+        transport: Transport,
+        version: ProtocolVersion,
+        now: Timestamp,
+    ) -> Option<(Session, String)> {
+        let mut nonce = [0; NONCE_LEN];
+        aws_lc_rs::rand::fill(&mut nonce).ok()?;
+        let session = Session {
+            id: SessionId(nonce),
+            transport,
+            version,
+            scope: scope.clone(),
+            owner: Owner {
+                tenant: principal.key.namespace.as_str().to_owned(),
+                key: principal.key.name.as_ref().to_owned(),
+            },
+        };
+        let token = self.seal(&session, now.as_second() + LIFETIME_SECONDS)?;
+        Some((session, token))
+    }
+
+    fn seal(&self, session: &Session, expires: i64) -> Option<String> {
+        let (key_id, key) = self.keys.first()?;
+        let mut sealed = encode(session, expires);
+        let nonce = Nonce::assume_unique_for_key(session.id.0);
+        key.seal_in_place_append_tag(nonce, Aad::empty(), &mut sealed).ok()?;
+        let mut token = Vec::with_capacity(1 + NONCE_LEN + sealed.len());
+        token.push(*key_id);
+        token.extend_from_slice(&session.id.0);
+        token.extend_from_slice(&sealed);
+        Some(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// The session of an id. `None` if it is forged or has expired.
+    pub(crate) fn open(&self, token: &str, now: Timestamp) -> Option<Session> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (key_id, rest) = bytes.split_first_mut()?;
+        let (nonce, sealed) = rest.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = <[u8; NONCE_LEN]>::try_from(&*nonce).ok()?;
+        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id)?;
+        let plain =
+            key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::empty(), sealed).ok()?;
+        let (session, expires) = decode(plain, SessionId(nonce))?;
+        (expires > now.as_second()).then_some(session)
+    }
+}
+
+/// Fixed fields first, then the names, each after its length.
+fn encode(session: &Session, expires: i64) -> Vec<u8> {
+    let server = match &session.scope {
+        Scope::All => "",
+        Scope::Server(name) => name.as_str(),
+    };
+    let names = [session.owner.tenant.as_str(), session.owner.key.as_str(), server];
+    let mut plain = Vec::with_capacity(13 + names.iter().map(|name| name.len()).sum::<usize>() + 16);
+    plain.push(match session.transport {
+        Transport::Streamable => 0,
+        Transport::Sse => 1,
+    });
+    plain.push(match session.version {
+        ProtocolVersion::V2024_11_05 => 0,
+        ProtocolVersion::V2025_03_26 => 1,
+        ProtocolVersion::V2025_06_18 => 2,
+        ProtocolVersion::V2025_11_25 => 3,
+    });
+    plain.extend_from_slice(&expires.to_be_bytes());
+    for name in names {
+        // Names are at most 253 characters long: `Entry::from_resource` refuses longer ones.
+        plain.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        plain.extend_from_slice(name.as_bytes());
+    }
+    plain
+}
+
+fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
+    let (fixed, mut rest) = plain.split_first_chunk::<10>()?;
+    let [transport, version, expires @ ..] = fixed;
+    let mut name = || {
+        let (length, after) = rest.split_first()?;
+        let (name, after) = after.split_at_checked(usize::from(*length))?;
+        rest = after;
+        String::from_utf8(name.to_vec()).ok()
+    };
+    let (tenant, key, server) = (name()?, name()?, name()?);
+    let session = Session {
+        id,
+        transport: match transport {
+            0 => Transport::Streamable,
+            1 => Transport::Sse,
+            _ => return None,
+        },
+        version: match version {
+            0 => ProtocolVersion::V2024_11_05,
+            1 => ProtocolVersion::V2025_03_26,
+            2 => ProtocolVersion::V2025_06_18,
+            3 => ProtocolVersion::V2025_11_25,
+            _ => return None,
+        },
+        scope: if server.is_empty() {
+            Scope::All
+        } else {
+            Scope::Server(ServerName::new(&server))
+        },
+        owner: Owner { tenant, key },
+    };
+    Some((session, i64::from_be_bytes(*expires)))
+}
+
+/// Sessions that were deleted, as far as memory goes.
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones {
+    shards: [Mutex<Graves>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Graves {
+    deleted: HashMap<SessionId, ()>,
+    order: VecDeque<SessionId>,
+}
+
+impl Tombstones {
+    /// Remembers a deleted session; the oldest is forgotten when there are too many.
+    pub(crate) fn bury(&self, id: SessionId) {
+        let mut graves = self.shard(id).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if graves.deleted.insert(id, ()).is_none() {
+            graves.order.push_back(id);
+        }
+        if graves.order.len() > MAX_GRAVES
+            && let Some(oldest) = graves.order.pop_front()
+        {
+            graves.deleted.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn holds(&self, id: SessionId) -> bool {
+        let graves = self.shard(id).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        graves.deleted.contains_key(&id)
+    }
+
+    fn shard(&self, id: SessionId) -> &Mutex<Graves> {
+        &self.shards[id.shard(SHARDS)]
+    }
+}
+
+/// Sessions rarely meet in one shard.
+const SHARDS: usize = 32;
+/// 32 × 1,024 deleted sessions take about 2 MiB; clients that delete are few.
+const MAX_GRAVES: usize = 1024;

@@ -1,0 +1,391 @@
+//! One request to a server and what comes back for it, as it comes.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::ResponseFuture;
+use mcp::message::MAX_DEPTH;
+use mcp::scan::{Kind, Piece, Scanner};
+use mcp::{Message, sse};
+use tokio::sync::mpsc;
+
+use super::fault::Fault;
+
+/// Messages up to here are held whole; larger answers pass through as they are read.
+const WHOLE: usize = 64 * 1024;
+/// Largest answer.
+pub(crate) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+/// Largest event on a stream.
+pub(crate) const MAX_EVENT: usize = 8 * 1024 * 1024;
+
+/// A part of what came back.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// A whole message.
+    Message(Bytes),
+    /// Part of an answer too large to hold, its id already the client's.
+    Chunk(Bytes),
+    /// The end of such an answer.
+    End,
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    stage: Stage,
+    /// JSON text of the id the client chose, for answers that pass through.
+    client_id: Bytes,
+    /// Whether the request named a session.
+    in_session: bool,
+    received: usize,
+    ready: VecDeque<Item>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing has come back yet.
+    Head(ResponseFuture),
+    /// A JSON body, held.
+    Json { status: StatusCode, body: Incoming, held: Held },
+    /// A JSON body too large to hold.
+    Through { body: Incoming, passing: Passing },
+    /// A stream of events.
+    Events { body: Incoming, decoder: sse::Decoder, passing: Option<Passing> },
+    /// HTTP+SSE: the answer comes on the session's stream once the POST is accepted.
+    Elsewhere { accepted: Option<ResponseFuture>, messages: mpsc::Receiver<Bytes> },
+    /// Nothing more will come.
+    Done,
+}
+
+/// Bytes of a body; a body of one frame is never copied.
+#[derive(Debug, Default)]
+struct Held {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Held {
+    fn push(&mut self, frame: Bytes) {
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = frame;
+        } else {
+            if self.more.is_empty() {
+                self.more.extend_from_slice(&self.first);
+            }
+            self.more.extend_from_slice(&frame);
+        }
+    }
+
+    fn len(&self) -> usize {
+        if self.more.is_empty() { self.first.len() } else { self.more.len() }
+    }
+
+    fn take(&mut self) -> Bytes {
+        let more = self.more.split().freeze();
+        let first = std::mem::take(&mut self.first);
+        if more.is_empty() { first } else { more }
+    }
+}
+
+impl Exchange {
+    /// Over Streamable HTTP: the answer comes with the response.
+    pub(crate) fn streamable(response: ResponseFuture, client_id: Bytes, in_session: bool) -> Self {
+        Self::new(Stage::Head(response), client_id, in_session)
+    }
+
+    /// Over HTTP+SSE: the answer comes on the session's stream.
+    pub(crate) fn legacy(
+        accepted: ResponseFuture,
+        messages: mpsc::Receiver<Bytes>,
+        client_id: Bytes,
+    ) -> Self {
+        Self::new(Stage::Elsewhere { accepted: Some(accepted), messages }, client_id, true)
+    }
+
+    const fn new(stage: Stage, client_id: Bytes, in_session: bool) -> Self {
+        Self { stage, client_id, in_session, received: 0, ready: VecDeque::new() }
+    }
+
+    /// Whether a part of an answer was handed out, or the stream of events has begun: from then on
+    /// the request can't be sent again unseen.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.received > 0
+    }
+
+    /// Whether the connection still has something to say after the answer: reading to the end
+    /// lets it be used again.
+    pub(crate) const fn has_remainder(&self) -> bool {
+        matches!(self.stage, Stage::Events { .. })
+    }
+
+    /// The next part. `None` when nothing more will come.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Item>, Fault>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Poll::Ready(Ok(Some(item)));
+            }
+            if matches!(self.stage, Stage::Done) {
+                return Poll::Ready(Ok(None));
+            }
+            if let Err(fault) = ready!(self.poll_stage(cx)) {
+                self.stage = Stage::Done;
+                return Poll::Ready(Err(fault));
+            }
+        }
+    }
+
+    /// Makes one step: fills `ready`, changes the stage, or both.
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match &mut self.stage {
+            Stage::Head(response) => {
+                let response = ready!(Pin::new(response).poll(cx))?;
+                self.stage = classify(response, self.in_session)?;
+                Poll::Ready(Ok(()))
+            }
+            Stage::Json { .. } => self.poll_json(cx),
+            Stage::Through { .. } => self.poll_through(cx),
+            Stage::Events { .. } => self.poll_events(cx),
+            Stage::Elsewhere { .. } => self.poll_elsewhere(cx),
+            Stage::Done => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_json(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Stage::Json { status, body, held } = &mut self.stage else { return Poll::Ready(Ok(())) };
+        match ready!(poll_data(body, cx)) {
+            Some(frame) => {
+                held.push(frame?);
+                self.received += held.len();
+                if held.len() <= WHOLE {
+                    return Poll::Ready(Ok(()));
+                }
+                let start = held.take();
+                let ok = status.is_success();
+                let stage = std::mem::replace(&mut self.stage, Stage::Done);
+                let (Stage::Json { body, .. }, true) = (stage, ok) else {
+                    return Poll::Ready(Err(Fault::Garbage("an error of over 64 KiB".to_owned())));
+                };
+                let mut passing = Passing::new();
+                passing.feed(start, &self.client_id, &mut self.ready)?;
+                self.stage = Stage::Through { body, passing };
+            }
+            None => {
+                let (status, message) = (*status, held.take());
+                self.stage = Stage::Done;
+                if !status.is_success() && !is_response(&message) {
+                    return Poll::Ready(Err(refused(status, self.in_session)));
+                }
+                self.ready.push_back(Item::Message(message));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_through(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Stage::Through { body, passing } = &mut self.stage else { return Poll::Ready(Ok(())) };
+        match ready!(poll_data(body, cx)) {
+            Some(frame) => {
+                let frame = frame?;
+                self.received += frame.len();
+                if self.received > MAX_RESPONSE {
+                    return Poll::Ready(Err(Fault::TooLarge(MAX_RESPONSE >> 20)));
+                }
+                passing.feed(frame, &self.client_id, &mut self.ready)?;
+            }
+            None => {
+                passing.finish(&mut self.ready)?;
+                self.stage = Stage::Done;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Stage::Events { body, decoder, passing } = &mut self.stage else {
+            return Poll::Ready(Ok(()));
+        };
+        let item = decoder.next().map_err(|error| match error {
+            sse::DecodeError::TooLarge { .. } => Fault::TooLarge(MAX_EVENT >> 20),
+            other => Fault::Garbage(other.to_string()),
+        })?;
+        match item {
+            Some(sse::Item::Event(event)) => {
+                if event.dispatched && !event.data.is_empty() {
+                    self.ready.push_back(Item::Message(event.data));
+                }
+            }
+            Some(sse::Item::DataStart(_)) => *passing = Some(Passing::new()),
+            Some(sse::Item::DataChunk(chunk)) => {
+                if let Some(passing) = passing {
+                    passing.feed(chunk, &self.client_id, &mut self.ready)?;
+                }
+            }
+            Some(sse::Item::DataEnd) => {
+                if let Some(mut passing) = passing.take() {
+                    passing.finish(&mut self.ready)?;
+                }
+            }
+            None => match ready!(poll_data(body, cx)) {
+                Some(frame) => {
+                    let frame = frame?;
+                    // Some servers label a JSON body as a stream of events.
+                    let mislabelled = self.received == 0
+                        && frame.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+                    self.received += frame.len();
+                    if mislabelled {
+                        self.relabel(frame);
+                    } else {
+                        decoder.push(frame);
+                    }
+                }
+                None if passing.is_some() => {
+                    return Poll::Ready(Err(Fault::Closed("in the middle of an event".to_owned())));
+                }
+                None => self.stage = Stage::Done,
+            },
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn relabel(&mut self, start: Bytes) {
+        if let Stage::Events { body, .. } = std::mem::replace(&mut self.stage, Stage::Done) {
+            let mut held = Held::default();
+            held.push(start);
+            self.stage = Stage::Json { status: StatusCode::OK, body, held };
+        }
+    }
+
+    fn poll_elsewhere(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Stage::Elsewhere { accepted, messages } = &mut self.stage else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(post) = accepted
+            && let Poll::Ready(response) = Pin::new(post).poll(cx)
+        {
+            *accepted = None;
+            let status = response?.status();
+            if !status.is_success() {
+                return Poll::Ready(Err(refused(status, true)));
+            }
+        }
+        match ready!(messages.poll_recv(cx)) {
+            Some(message) => {
+                self.received += message.len();
+                self.ready.push_back(Item::Message(message));
+                Poll::Ready(Ok(()))
+            }
+            None => Poll::Ready(Err(Fault::Closed("its stream of events ended".to_owned()))),
+        }
+    }
+}
+
+/// An answer too large to hold, on its way through: its id is replaced where it stands.
+#[derive(Debug)]
+struct Passing {
+    scanner: Scanner,
+    pieces: VecDeque<Piece>,
+    waiting: usize,
+}
+
+impl Passing {
+    fn new() -> Self {
+        Self { scanner: Scanner::new(MAX_DEPTH), pieces: VecDeque::new(), waiting: 0 }
+    }
+
+    fn feed(
+        &mut self,
+        chunk: Bytes,
+        client_id: &Bytes,
+        out: &mut VecDeque<Item>,
+    ) -> Result<(), Fault> {
+        self.waiting += chunk.len();
+        self.scanner
+            .feed(chunk, &mut self.pieces)
+            .map_err(|error| Fault::Garbage(error.to_string()))?;
+        match self.scanner.kind() {
+            Some(Kind::Response) => {
+                out.extend(self.pieces.drain(..).map(|piece| match piece {
+                    Piece::Span(bytes) => Item::Chunk(bytes),
+                    Piece::Id(_) => Item::Chunk(client_id.clone()),
+                }));
+            }
+            // A notification or request this large is read past, not passed on.
+            Some(Kind::Call) => self.pieces.clear(),
+            None if self.waiting > 2 * WHOLE => {
+                return Err(Fault::Garbage("no result in the first 128 KiB".to_owned()));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut VecDeque<Item>) -> Result<(), Fault> {
+        self.scanner.finish().map_err(|error| Fault::Closed(error.to_string()))?;
+        if self.scanner.kind() == Some(Kind::Response) {
+            out.push_back(Item::End);
+        }
+        Ok(())
+    }
+}
+
+/// What kind of answer a response head announces.
+fn classify(response: Response<Incoming>, in_session: bool) -> Result<Stage, Fault> {
+    let status = response.status();
+    let media_type = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase());
+    match media_type.as_deref() {
+        // A JSON-RPC error may come with an error status.
+        Some("application/json") if status != StatusCode::NOT_FOUND || !in_session => {
+            Ok(Stage::Json { status, body: response.into_body(), held: Held::default() })
+        }
+        Some("text/event-stream") if status.is_success() => Ok(Stage::Events {
+            body: response.into_body(),
+            decoder: sse::Decoder::new(MAX_EVENT),
+            passing: None,
+        }),
+        _ if !status.is_success() => Err(refused(status, in_session)),
+        _ if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT => {
+            Err(Fault::Garbage(format!("HTTP {status} instead of an answer")))
+        }
+        other => Err(Fault::Garbage(format!("content type {}", other.unwrap_or("missing")))),
+    }
+}
+
+/// A 404 to a session is its end (2025-11-25, transports); the reference server says 400.
+fn refused(status: StatusCode, in_session: bool) -> Fault {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if in_session => Fault::SessionLost,
+        _ => Fault::Status(status),
+    }
+}
+
+fn is_response(message: &[u8]) -> bool {
+    matches!(Message::parse(message), Ok(Message::Response { .. }))
+}
+
+/// The next frame of data; trailers are skipped.
+pub(crate) fn poll_data(
+    body: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What can go wrong with a server, told so that a model knows what to do.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// Why a request to a server came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Fault {
+    /// No connection.
+    #[error("is not reachable ({0})")]
+    Unreachable(String),
+    /// It does not know its own session any more.
+    #[error("lost the session")]
+    SessionLost,
+    /// A status other than success.
+    #[error("answered HTTP {0}")]
+    Status(StatusCode),
+    /// The connection ended before the answer.
+    #[error("closed the connection before it answered ({0})")]
+    Closed(String),
+    /// Bytes that are no message.
+    #[error("sent something that is not MCP ({0})")]
+    Garbage(String),
+    /// More than is taken.
+    #[error("sent more than the limit of {0} MiB")]
+    TooLarge(usize),
+    /// Nothing for too long.
+    #[error("sent nothing for {0} s")]
+    Silent(u64),
+    /// Not ready after all the time a call may take.
+    #[error("did not finish within {0} s")]
+    TooSlow(u64),
+    /// Bounds on our side.
+    #[error("has too many sessions of this key open")]
+    Crowded,
+}
+
+impl Fault {
+    /// Value of a metric's label.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::SessionLost => "session_lost",
+            Self::Status(_) => "status",
+            Self::Closed(_) => "closed",
+            Self::Garbage(_) => "garbage",
+            Self::TooLarge(_) => "too_large",
+            Self::Silent(_) | Self::TooSlow(_) => "timeout",
+            Self::Crowded => "crowded",
+        }
+    }
+
+    /// Whether the server itself, not one call, is in trouble.
+    pub(crate) const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Closed(_) | Self::SessionLost)
+    }
+}
+
+/// A fault with the name of the server, for the model to read.
+pub(crate) struct Told<'a>(pub(crate) &'a str, pub(crate) &'a Fault);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(server, fault) = self;
+        write!(f, "MCP server \"{server}\" {fault}. ")?;
+        f.write_str(match fault {
+            Fault::TooLarge(_) => "Ask for less at a time.",
+            Fault::Silent(_) | Fault::TooSlow(_) => {
+                "The call may still have had an effect; check before repeating it."
+            }
+            Fault::Closed(_) => {
+                "The call may have had an effect; check before repeating it. Other servers work."
+            }
+            Fault::Crowded => "Close other sessions or try again later.",
+            Fault::Unreachable(_) | Fault::SessionLost | Fault::Status(_) | Fault::Garbage(_) => {
+                "Its tools do not work now; try again later or go on without them."
+            }
+        })
+    }
+}
+
+impl From<hyper_util::client::legacy::Error> for Fault {
+    fn from(error: hyper_util::client::legacy::Error) -> Self {
+        let cause = root_cause(&error);
+        if error.is_connect() { Self::Unreachable(cause) } else { Self::Closed(cause) }
+    }
+}
+
+impl From<hyper::Error> for Fault {
+    fn from(error: hyper::Error) -> Self {
+        Self::Closed(root_cause(&error))
+    }
+}
+
+/// The innermost cause says it best, and none of them holds a URL.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
