@@ -49,7 +49,8 @@ use crate::selector::{everything, not_empty};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct McpApiKeySpec {
-    /// The user this key speaks for, as policies and the audit log name them. Several keys may speak for one user.
+    /// The user this key speaks for, as policies and the audit log name them. Several keys may
+    /// speak for one user.
     #[schemars(length(min = 1, max = 253))]
     pub user: String,
 
@@ -63,7 +64,8 @@ pub struct McpApiKeySpec {
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
 
-    /// Where the value of the key comes from. When left out, the operator makes a key and puts it into a Secret.
+    /// Where the value of the key comes from. When left out, the operator makes a key and puts it
+    /// into a Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_from: Option<KeySource>,
 
@@ -71,13 +73,14 @@ pub struct McpApiKeySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 
-    /// Refuses the key while true, and ends what is open with it; set it back to false to let the key work again.
-    /// Default: false.
+    /// Refuses the key while true, and ends what is open with it; set it back to false to let the
+    /// key work again. Default: false.
     #[serde(default)]
     pub disabled: bool,
 
-    /// What this key may use, in addition to what policies allow. Nothing is allowed by default: when left out, only
-    /// an McpPolicy can allow something. What any policy denies stays denied, whatever stands here.
+    /// What this key may use, in addition to what policies allow. Nothing is allowed by default:
+    /// when left out, only an McpPolicy can allow something. What any policy denies stays denied,
+    /// whatever stands here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<Access>,
 }
@@ -100,8 +103,8 @@ pub struct Access {
     #[x_kube(validation = not_empty())]
     pub servers: Vec<String>,
 
-    /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are wildcards. All of them when
-    /// left out.
+    /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are
+    /// wildcards. All of them when left out.
     #[serde(default = "everything")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = not_empty())]

@@ -29,7 +29,7 @@ pub fn files() -> Result<Vec<File>, serde_saphyr::ser_error::Error> {
         .map(|crd| {
             let name = format!("{}.yaml", crd.spec.names.plural);
             let yaml = serde_saphyr::to_string(&crd)?;
-            Ok(File { name, yaml: format!("{HEADER}{yaml}") })
+            Ok(File { name, yaml: format!("{HEADER}{}\n", yaml.trim_end()) })
         })
         .collect()
 }

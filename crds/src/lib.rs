@@ -1,12 +1,17 @@
-//! The Fairway API: [`McpServer`], [`McpApiKey`] and [`McpPolicy`] of the group `fairway.dev`, version `v1alpha1`.
+//! The Fairway API: [`McpServer`], [`McpApiKey`] and [`McpPolicy`] of the group `fairway.dev`,
+//! version `v1alpha1`.
 //!
-//! The doc comments of the fields become the descriptions in the CRDs, so they are written for the people who write
-//! manifests. `cargo run -p crds --bin crdgen` writes the CRDs to `crds/generated`.
+//! The doc comments of the fields become the descriptions in the CRDs, so they are written for the
+//! people who write manifests. `cargo run -p crds --bin crdgen` writes the CRDs to
+//! `crds/generated`.
 //!
-//! Types and their schemas only: performs no I/O, and pulls in neither a Kubernetes client nor an async runtime.
+//! Types and their schemas only: performs no I/O, and pulls in neither a Kubernetes client nor an
+//! async runtime.
 #![warn(missing_docs)]
 // KubeSchema copies every struct into a function body, where its `pub` reaches nobody.
 #![allow(unreachable_pub)]
+// Printer columns repeat their keys; clippy takes them for attributes given twice.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod generate;
 

@@ -1,4 +1,6 @@
 //! `McpPolicy`: which users, groups and keys may use which tools.
+// `self::Rule`: KubeSchema brings a `Rule` of its own into scope.
+#![allow(unused_qualifications)]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -15,7 +17,6 @@ use crate::selector::{everything, not_empty};
     version = "v1alpha1",
     kind = "McpPolicy",
     namespaced,
-    plural = "mcppolicies",
     shortname = "mcpp",
     category = "fairway",
     derive = "PartialEq",
@@ -44,10 +45,9 @@ pub struct McpPolicySpec {
     #[schemars(length(min = 1, max = 256))]
     pub subjects: Vec<Subject>,
 
-    /// What the subjects may and may not use. Their order does not matter: a tool that any rule of any policy denies
-    /// is denied, and a tool that nothing allows is denied too.
+    /// What the subjects may and may not use. Their order does not matter: a tool that any rule of
+    /// any policy denies is denied, and a tool that nothing allows is denied too.
     #[schemars(length(min = 1, max = 256))]
-    // In full: KubeSchema brings a `Rule` of its own into scope.
     pub rules: Vec<self::Rule>,
 }
 
@@ -80,7 +80,8 @@ pub struct Subject {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// Whether the tools are allowed or denied. Deny wins over whatever else allows a tool. Default: Allow.
+    /// Whether the tools are allowed or denied. Deny wins over whatever else allows a tool.
+    /// Default: Allow.
     #[serde(default)]
     pub effect: Effect,
 
@@ -90,8 +91,8 @@ pub struct Rule {
     #[x_kube(validation = not_empty())]
     pub servers: Vec<String>,
 
-    /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are wildcards. All of them when
-    /// left out.
+    /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are
+    /// wildcards. All of them when left out.
     #[serde(default = "everything")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = not_empty())]

@@ -1,4 +1,5 @@
-//! What the lists of globs in keys and policies share: `servers` and `tools`, both of them everything by default.
+//! What the lists of globs in keys and policies share: `servers` and `tools`, both of them
+//! everything by default.
 
 use kube::core::Rule;
 

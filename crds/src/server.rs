@@ -66,8 +66,8 @@ use status::McpServerStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct McpServerSpec {
-    /// URL of the server, http or https, such as `http://weather.tools.svc:8000/mcp`. It holds neither user nor password
-    /// (see `credentials`) and no fragment.
+    /// URL of the server, http or https, such as `http://weather.tools.svc:8000/mcp`. It holds
+    /// neither user nor password (see `credentials`) and no fragment.
     #[schemars(length(max = 2048))]
     #[x_kube(
         validation = ("self.matches('^https?://')", "must start with http:// or https://"),
@@ -87,8 +87,8 @@ pub struct McpServerSpec {
     )]
     pub url: String,
 
-    /// Path of the MCP endpoint, which takes the place of the path in `url`. When left out it is the path in `url`, or
-    /// else `/mcp` (`/sse` for the transport Sse).
+    /// Path of the MCP endpoint, which takes the place of the path in `url`. When left out it is
+    /// the path in `url`, or else `/mcp` (`/sse` for the transport Sse).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(
@@ -108,17 +108,18 @@ pub struct McpServerSpec {
     #[serde(default)]
     pub session: SessionMode,
 
-    /// Which tools of the server are offered, and under which names. By default all of them, prefixed with the name of
-    /// this resource.
+    /// Which tools of the server are offered, and under which names. By default all of them,
+    /// prefixed with the name of this resource.
     #[serde(default)]
     pub tools: Tools,
 
-    /// What the gateway shows the server to be let in. Clients never see it, and their own credentials are never passed
-    /// on. Nothing is sent when left out.
+    /// What the gateway shows the server to be let in. Clients never see it, and their own
+    /// credentials are never passed on. Nothing is sent when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
-    /// The Host header sent to the server, for servers that answer to one name only. Default: the host and port of `url`.
+    /// The Host header sent to the server, for servers that answer to one name only. Default: the
+    /// host and port of `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     #[x_kube(validation = (
@@ -165,8 +166,9 @@ pub enum SessionMode {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tools {
-    /// What is put before the name of each tool, so that the tools of different servers have different names. Default:
-    /// the name of this resource and `_`. An empty string leaves the names as they are.
+    /// What is put before the name of each tool, so that the tools of different servers have
+    /// different names. Default: the name of this resource and `_`. An empty string leaves the
+    /// names as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     #[x_kube(validation = (
@@ -175,13 +177,14 @@ pub struct Tools {
     ))]
     pub prefix: Option<String>,
 
-    /// Tools to offer, as the server itself calls them; `*` and `?` are wildcards. All of them when left out, none when
-    /// the list is empty.
+    /// Tools to offer, as the server itself calls them; `*` and `?` are wildcards. All of them when
+    /// left out, none when the list is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     pub allow: Option<Vec<String>>,
 
-    /// Tools not to offer even though `allow` has them, as the server itself calls them; `*` and `?` are wildcards.
+    /// Tools not to offer even though `allow` has them, as the server itself calls them; `*` and
+    /// `?` are wildcards.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     pub deny: Option<Vec<String>>,
@@ -207,14 +210,14 @@ pub struct ToolOverride {
 }
 
 /// What the gateway shows a server to be let in.
-#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
     /// The Secret of this namespace, and the key in it, that holds the credential.
     pub secret_ref: SecretKeyRef,
 
     /// Name of the request header that carries the credential. Default: Authorization.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default = "authorization", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9_-]+$')",
@@ -222,8 +225,8 @@ pub struct Credentials {
     ))]
     pub header: Option<String>,
 
-    /// Word put before the credential in the header. Default: Bearer for the header Authorization, none for others. An
-    /// empty string sends the credential alone.
+    /// Word put before the credential in the header. Default: Bearer for the header Authorization,
+    /// none for others. An empty string sends the credential alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = (
@@ -233,7 +236,18 @@ pub struct Credentials {
     pub scheme: Option<String>,
 }
 
-/// How long the gateway waits for a server. Durations are written like `500ms`, `2s`, `15m` or `1h30m`.
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { secret_ref: SecretKeyRef::default(), header: authorization(), scheme: None }
+    }
+}
+
+fn authorization() -> Option<String> {
+    Some("Authorization".to_owned())
+}
+
+/// How long the gateway waits for a server. Durations are written like `500ms`, `2s`, `15m` or
+/// `1h30m`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
@@ -243,7 +257,8 @@ pub struct Timeouts {
     #[x_kube(validation = duration())]
     pub connect: Option<String>,
 
-    /// How long a request may go without a byte or a sign of progress from the server, such as `60s`. Default: 60s.
+    /// How long a request may go without a byte or a sign of progress from the server, such as
+    /// `60s`. Default: 60s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = duration())]
@@ -256,7 +271,8 @@ pub struct Timeouts {
     pub total: Option<String>,
 }
 
-/// Whole units, largest first, as Go and the gateway read them alike. Six digits of hours cannot overflow.
+/// Whole units, largest first, as Go and the gateway read them alike. Six digits of hours cannot
+/// overflow.
 fn duration() -> Rule {
     Rule::new(
         "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$') && self != '' \
