@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 pub use error::ScanError;
@@ -93,12 +93,13 @@ impl Scanner {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let scanned = self.scan(&chunk, out);
-        if let Err(error) = scanned {
+        let length = chunk.len() as u64;
+        let fed = self.scan(&chunk, out).and_then(|from| self.keep_rest(from, chunk, out));
+        if let Err(error) = fed {
             self.failed = Some(error);
         }
-        self.offset += chunk.len() as u64;
-        scanned
+        self.offset = self.offset.saturating_add(length);
+        fed
     }
 
     /// Ends the message.
@@ -128,9 +129,9 @@ impl Scanner {
         matches!(self.state, State::Done)
     }
 
-    fn scan(&mut self, chunk: &Bytes, out: &mut VecDeque<Piece>) -> Result<(), ScanError> {
+    /// Scans `chunk` and returns where in it the span or the id begins that is not in `out` yet.
+    fn scan(&mut self, chunk: &Bytes, out: &mut VecDeque<Piece>) -> Result<usize, ScanError> {
         let mut cursor = Cursor { bytes: chunk, at: 0 };
-        // Where the span or the id begins that is not in `out` yet.
         let mut from = 0;
         while let Some(byte) = cursor.peek() {
             match self.state {
@@ -178,12 +179,21 @@ impl Scanner {
                 }
             }
         }
+        Ok(from)
+    }
 
-        let rest = chunk.slice(from..);
+    fn keep_rest(
+        &mut self,
+        from: usize,
+        mut chunk: Bytes,
+        out: &mut VecDeque<Piece>,
+    ) -> Result<(), ScanError> {
+        chunk.advance(from);
         if matches!(self.state, State::Number | State::String { then: Then::Id, .. }) {
-            self.keep_id(&rest)?;
-        } else if !rest.is_empty() {
-            out.push_back(Piece::Span(rest));
+            return self.keep_id(&chunk);
+        }
+        if !chunk.is_empty() {
+            out.push_back(Piece::Span(chunk));
         }
         Ok(())
     }

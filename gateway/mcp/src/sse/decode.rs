@@ -142,7 +142,8 @@ impl Decoder {
         if !part.is_empty() {
             self.read_part(part)?;
         }
-        self.end_line()
+        self.end_line();
+        Ok(())
     }
 
     fn skip_bom(&mut self, chunk: &mut Bytes) -> Result<(), DecodeError> {
@@ -167,10 +168,6 @@ impl Decoder {
     /// Reads a part of a line, without line ends.
     fn read_part(&mut self, mut part: Bytes) -> Result<(), DecodeError> {
         self.line_bytes = self.line_bytes.saturating_add(part.len());
-        if self.line_bytes > self.max_event_bytes.saturating_sub(self.event_bytes) {
-            return Err(DecodeError::TooLarge { limit: self.max_event_bytes });
-        }
-
         if matches!(self.line, Line::Head) {
             if self.head.is_empty()
                 && let Some((field, length)) = Field::of_line(&part)
@@ -180,6 +177,11 @@ impl Decoder {
             } else {
                 self.read_head(&mut part);
             }
+        }
+        // A comment is no part of the event, which a keep-alive must not push over the limit.
+        let before = if self.in_comment() { 0 } else { self.event_bytes };
+        if self.line_bytes > self.max_event_bytes.saturating_sub(before) {
+            return Err(DecodeError::TooLarge { limit: self.max_event_bytes });
         }
         match &mut self.line {
             Line::Head | Line::Ignored { .. } => Ok(()),
@@ -227,31 +229,29 @@ impl Decoder {
         };
     }
 
-    fn end_line(&mut self) -> Result<(), DecodeError> {
+    fn end_line(&mut self) {
         if matches!(self.line, Line::Head) {
             if self.head.is_empty() {
                 self.dispatch();
-                return Ok(());
+                return;
             }
             // No colon: the line is the name of a field with an empty value.
             let field = Field::of_name(&self.head);
             self.head.clear();
             self.begin_value(field);
         }
-        let comment = match mem::replace(&mut self.line, Line::Head) {
-            Line::Short { field, .. } => {
-                self.set(field);
-                false
-            }
-            Line::Ignored { comment } => comment,
-            Line::Head | Line::Data { .. } => false,
-        };
         let line_bytes = mem::take(&mut self.line_bytes);
-        if !comment {
+        if !self.in_comment() {
             // In range: `read_part` has checked the sum.
             self.event_bytes = self.event_bytes.saturating_add(line_bytes);
         }
-        Ok(())
+        if let Line::Short { field, .. } = mem::replace(&mut self.line, Line::Head) {
+            self.set(field);
+        }
+    }
+
+    fn in_comment(&self) -> bool {
+        matches!(self.line, Line::Ignored { comment: true })
     }
 
     fn set(&mut self, field: Short) {
@@ -265,7 +265,7 @@ impl Decoder {
                 }
             }
             Short::Id if memchr(0, value).is_none() => {
-                self.fields.id = Some(Bytes::copy_from_slice(value))
+                self.fields.id = Some(Bytes::copy_from_slice(value));
             }
             Short::Retry if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 let millis = value.iter().fold(0_u64, |millis, digit| {

@@ -396,7 +396,7 @@ fn reference(stream: &[u8]) -> Vec<Event> {
                 buffer.push(b'\n');
             }
             b"event" => {
-                event.event = Some(Bytes::copy_from_slice(value)).filter(|name| !name.is_empty())
+                event.event = Some(Bytes::copy_from_slice(value)).filter(|name| !name.is_empty());
             }
             b"id" if !value.contains(&0) => event.id = Some(Bytes::copy_from_slice(value)),
             b"retry" => {
