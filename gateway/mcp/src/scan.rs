@@ -404,6 +404,6 @@ fn is_scalar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
 
-/// The longest id in bytes, quotes included: twice what the longest observed ids (URLs and nested
-/// UUIDs) take.
+/// The longest id in bytes, quotes included. Ids are counters and UUIDs in practice; this leaves room
+/// for any scheme and bounds what is held of one that never ends.
 pub const MAX_ID: usize = 1024;

@@ -1,8 +1,8 @@
 //! Server-Sent Events, read from servers and written to clients.
 //!
-//! [`Decoder`] follows the WHATWG event stream format byte for byte; the functions beside it write
-//! the subset of that format Fairway sends. Events above a threshold pass through in pieces, so a
-//! large result is never held whole. Performs no I/O and never parses what an event carries.
+//! [`Decoder`] follows the WHATWG event stream format; the functions beside it write the plainest form
+//! of it. Events above a threshold pass through in pieces, so a large result is never held whole.
+//! Performs no I/O and never parses what an event carries.
 
 mod decode;
 mod encode;
