@@ -1,0 +1,152 @@
+"""Holds sessions of the official MCP SDK (line 1 or 2, whichever is installed) for a test that speaks JSON lines.
+
+    python sessions.py '{"url": …, "transport": "http" | "sse", "mode": "auto" | "legacy", "headers": …, "sessions": N}'
+
+Opens all sessions and writes {"event": "open", "protocol": REVISION} for each, with its number in "session". Then
+every line read, {"id": I, "session": S, "do": "list" | "call" | "close", …}, is answered by a line with the same id
+and either "ok" or "error"; commands of one session overlap. What happens by itself is an event: "list_changed",
+"progress", "fault" (the transport says so) and "lost" (the session ended and nobody closed it).
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import traceback
+
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+try:
+    import httpx2 as httpx
+    from mcp import Client
+except ImportError:
+    import httpx
+    from mcp import ClientSession
+
+    Client = None
+
+options = json.loads(sys.argv[1])
+
+
+def say(message):
+    print(json.dumps(message), flush=True)
+
+
+def transport():
+    headers = options["headers"]
+    if options["transport"] == "sse":
+        return sse_client(options["url"], headers=headers)
+    # The timeouts that the SDK's own client has; httpx would end an idle stream after 5 s.
+    client = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(30, read=300))
+    return streamable_http_client(options["url"], http_client=client)
+
+
+@contextlib.asynccontextmanager
+async def connect(on_message):
+    """A session of either line, and the revision it speaks."""
+    if Client is not None:
+        # Without a cache every list is one request.
+        client = Client(transport(), mode=options["mode"], message_handler=on_message, cache=None)
+        async with client:
+            yield client, client.protocol_version
+        return
+    async with transport() as (read, write, *_):
+        async with ClientSession(read, write, message_handler=on_message) as session:
+            yield session, (await session.initialize()).protocolVersion
+
+
+def reason(error):
+    """An exception as a test wants to read it: the first real one of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    known = getattr(error, "error", None)
+    return {"message": str(error) or repr(error), "code": getattr(known, "code", None)}
+
+
+class Session:
+    def __init__(self, number):
+        self.number = number
+        self.commands = asyncio.Queue()
+
+    def event(self, name, **details):
+        say({"event": name, "session": self.number, **details})
+
+    async def on_message(self, message):
+        if isinstance(message, Exception):
+            self.event("fault", **reason(message))
+            return
+        method = getattr(getattr(message, "root", message), "method", None)
+        if method == "notifications/tools/list_changed":
+            self.event("list_changed")
+
+    async def live(self):
+        """The session's whole life: the SDK wants it opened, used and closed by one task."""
+        try:
+            async with connect(self.on_message) as (client, protocol), asyncio.TaskGroup() as tasks:
+                listener = await self.listen(client, protocol, tasks)
+                self.event("open", protocol=protocol)
+                while (command := await self.commands.get())["do"] != "close":
+                    tasks.create_task(self.answer(client, command))
+                if listener is not None:
+                    listener.cancel()
+            say({"id": command["id"], "ok": {}})
+        except BaseException as error:
+            traceback.print_exception(error)
+            self.event("lost", **reason(error))
+            while (command := await self.commands.get())["do"] != "close":
+                say({"id": command["id"], "error": reason(error)})
+
+    async def listen(self, client, protocol, tasks):
+        """From 2026-07-28 on changes come only to those who ask."""
+        if protocol < "2026-07-28":
+            return None
+        ready = asyncio.Event()
+
+        async def events():
+            async with client.listen(tools_list_changed=True) as subscription:
+                ready.set()
+                async for _ in subscription:
+                    self.event("list_changed")
+
+        task = tasks.create_task(events())
+        await ready.wait()
+        return task
+
+    async def answer(self, client, command):
+        try:
+            say({"id": command["id"], "ok": await self.perform(client, command)})
+        except Exception as error:
+            say({"id": command["id"], "error": reason(error)})
+
+    async def perform(self, client, command):
+        if command["do"] == "list":
+            return sorted(tool.name for tool in (await client.list_tools()).tools)
+
+        async def on_progress(progress, total, message):
+            self.event("progress", progress=progress, message=message)
+
+        on_progress = on_progress if command["progress"] else None
+        name, arguments = command["name"], command["arguments"]
+        result = await client.call_tool(name, arguments, progress_callback=on_progress)
+        text = "\n".join(block.text for block in result.content if block.type == "text")
+        is_error = result.is_error if Client is not None else result.isError
+        return {"text": text, "is_error": bool(is_error)}
+
+
+async def main():
+    sessions = [Session(number) for number in range(options["sessions"])]
+    async with asyncio.TaskGroup() as tasks:
+        for session in sessions:
+            tasks.create_task(session.live())
+        lines = asyncio.StreamReader(limit=2**26)
+        protocol = asyncio.StreamReaderProtocol(lines)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        async for line in lines:
+            command = json.loads(line)
+            sessions[command["session"]].commands.put_nowait(command)
+        for session in sessions:
+            session.commands.put_nowait({"id": None, "do": "close"})
+
+
+asyncio.run(main())

@@ -1,0 +1,165 @@
+//! Installs the clients, pinned, under `target/clients`, once for all test binaries.
+//!
+//! A stamp beside each client holds the pins it was installed from; other pins replace it. A tool that is missing
+//! here is a failure that names it: a test with real clients never passes because there was no client.
+
+use std::{
+    env::consts,
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::process::Command;
+
+/// Claude Code is 370 MB unpacked: ten minutes are a line of 5 Mbit/s.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
+
+const PACKAGE: &str = include_str!("../../clients/package.json");
+const PACKAGE_LOCK: &str = include_str!("../../clients/package-lock.json");
+const NPMRC: &str = include_str!("../../clients/.npmrc");
+
+/// A line of the Python SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sdk {
+    /// `mcp` 1.30, which knows the revisions with `initialize`.
+    V1,
+    /// `mcp` 2.3, which asks for 2026-07-28 first.
+    V2,
+}
+
+impl Sdk {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "python-mcp-1",
+            Self::V2 => "python-mcp-2",
+        }
+    }
+
+    fn requirements(self) -> &'static str {
+        match self {
+            Self::V1 => include_str!("../../clients/requirements-1.txt"),
+            Self::V2 => include_str!("../../clients/requirements-2.txt"),
+        }
+    }
+}
+
+/// The Claude Code binary.
+pub async fn claude() -> Result<PathBuf> {
+    let architecture = match consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => bail!("there is no Claude Code for {other}: run these tests on x86_64 or aarch64"),
+    };
+    let place = Place::lock("claude-code").await?;
+    let binary = place
+        .directory
+        .join(format!("node_modules/@anthropic-ai/claude-code-linux-{architecture}/claude"));
+    let pins = format!("{architecture}\n{PACKAGE_LOCK}");
+    if place.holds(&pins, &binary) {
+        return Ok(binary);
+    }
+
+    place.clear()?;
+    for (name, content) in
+        [("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK), (".npmrc", NPMRC)]
+    {
+        fs::write(place.directory.join(name), content)?;
+    }
+    let mut npm = Command::new("npm");
+    npm.arg("ci").current_dir(&place.directory);
+    run(npm, "npm, which comes with Node.js (Debian: `apt-get install npm`)").await?;
+    ensure!(binary.is_file(), "npm installed no Claude Code for {}", consts::ARCH);
+
+    place.stamp(&pins)?;
+    Ok(binary)
+}
+
+/// A Python interpreter that has this line of the SDK.
+pub async fn python(sdk: Sdk) -> Result<PathBuf> {
+    let place = Place::lock(sdk.name()).await?;
+    let interpreter = place.directory.join("venv/bin/python");
+    if place.holds(sdk.requirements(), &interpreter) {
+        return Ok(interpreter);
+    }
+
+    place.clear()?;
+    let requirements = place.directory.join("requirements.txt");
+    fs::write(&requirements, sdk.requirements())?;
+    let wanted =
+        "Python 3.10 or newer with its venv module (Debian: `apt-get install python3-venv`)";
+    let mut version = Command::new("python3");
+    version.args(["-c", "import sys; assert sys.version_info >= (3, 10), sys.version"]);
+    run(version, wanted).await?;
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(place.directory.join("venv"));
+    run(venv, wanted).await?;
+    let mut pip = Command::new(&interpreter);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+    pip.arg("--requirement").arg(&requirements);
+    run(pip, wanted).await?;
+
+    place.stamp(sdk.requirements())?;
+    Ok(interpreter)
+}
+
+/// Where one client is installed, while no other test looks at it.
+struct Place {
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    async fn lock(name: &str) -> Result<Self> {
+        let profile = super::profile_directory()?;
+        let clients = profile.parent().context("the profile has no directory")?.join("clients");
+        fs::create_dir_all(&clients)?;
+        let file = File::create(clients.join(format!("{name}.lock")))?;
+        let lock = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??;
+
+        Ok(Self { directory: clients.join(name), _lock: lock })
+    }
+
+    /// Whether what these pins ask for is here. An interpreter whose system Python went away is not.
+    fn holds(&self, pins: &str, product: &Path) -> bool {
+        product.is_file() && fs::read_to_string(self.stamp_file()).is_ok_and(|stamp| stamp == pins)
+    }
+
+    fn clear(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        fs::create_dir_all(&self.directory)?;
+        Ok(())
+    }
+
+    fn stamp(&self, pins: &str) -> Result<()> {
+        Ok(fs::write(self.stamp_file(), pins)?)
+    }
+
+    fn stamp_file(&self) -> PathBuf {
+        self.directory.join("stamp")
+    }
+}
+
+/// Runs a step of an installation to its end; `wanted` names what to install when it fails.
+async fn run(mut command: Command, wanted: &str) -> Result<()> {
+    let line = format!("{:?}", command.as_std());
+    let output = tokio::time::timeout(INSTALL_DEADLINE, command.kill_on_drop(true).output())
+        .await
+        .with_context(|| format!("{line} ran longer than {INSTALL_DEADLINE:?}"))?
+        .with_context(|| {
+            format!("{line} did not start: the tests with real clients need {wanted}")
+        })?;
+
+    ensure!(
+        output.status.success(),
+        "{line} failed: the tests with real clients need {wanted} and a package registry\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Many sessions of the official Python SDK, of either line, in one process.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::future;
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{ChildStdin, Command},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use super::{
+    Endpoint,
+    install::{self, Sdk},
+    model::ToolResult,
+    process::Process,
+};
+
+const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/sessions.py");
+
+/// How line 2 finds the revision; line 1 knows only `initialize`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Asks for 2026-07-28 first.
+    #[default]
+    Auto,
+    /// Starts with `initialize`.
+    Legacy,
+}
+
+/// Something that a session reports by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The session is open and speaks this revision.
+    Open(String),
+    /// The list of tools changed.
+    ListChanged,
+    /// A call made progress.
+    Progress(f64),
+    /// The transport says that something is wrong.
+    Fault(String),
+    /// The session ended though nobody closed it.
+    Lost(String),
+}
+
+/// A JSON-RPC error or a failure of the transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The text of the error.
+    pub message: String,
+    /// The code, if it came as JSON-RPC.
+    pub code: Option<i64>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (code {:?})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Open sessions, numbered from 0.
+pub struct Sessions {
+    count: usize,
+    process: Process,
+    input: tokio::sync::Mutex<ChildStdin>,
+    next: AtomicU64,
+    board: Arc<Board>,
+    _router: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Board {
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Value, Refusal>>>>,
+    events: watch::Sender<Vec<(usize, Event)>>,
+}
+
+impl Sessions {
+    /// Installs the SDK if it is not, and opens `count` sessions.
+    pub async fn open(sdk: Sdk, mode: Mode, endpoint: &Endpoint, count: usize) -> Result<Self> {
+        let options = json!({
+            "url": endpoint.url,
+            "transport": endpoint.transport.name(),
+            "headers": endpoint.headers_json(),
+            "mode": match mode { Mode::Auto => "auto", Mode::Legacy => "legacy" },
+            "sessions": count,
+        });
+        let mut command = Command::new(install::python(sdk).await?);
+        command.arg(DRIVER).arg(options.to_string()).env_clear();
+        let (mut process, lines) = Process::spawn_with_lines("the Python sessions", command)?;
+        let input = process.take_input().context("the driver has no standard input")?;
+        let board = Arc::new(Board::default());
+        let mut router = JoinSet::new();
+        router.spawn(route(lines, Arc::clone(&board)));
+        let sessions = Self {
+            count,
+            process,
+            input: tokio::sync::Mutex::new(input),
+            next: AtomicU64::new(0),
+            board,
+            _router: router,
+        };
+
+        let mut lost = None;
+        sessions
+            .wait_events("all sessions to open", |events| {
+                lost = events.iter().find(|(_, event)| matches!(event, Event::Lost(_))).cloned();
+                let open = events.iter().filter(|(_, event)| matches!(event, Event::Open(_)));
+                lost.is_some() || open.count() == count
+            })
+            .await?;
+        match lost {
+            Some(lost) => Err(sessions.process.blame(format!("{lost:?}"))),
+            None => Ok(sessions),
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The names of the tools, sorted.
+    pub async fn list(&self, session: usize) -> Result<Vec<String>> {
+        let tools = self.command(session, json!({"do": "list"})).await?;
+        Ok(serde_json::from_value(tools)?)
+    }
+
+    /// The same of all sessions at once.
+    pub async fn list_all(&self) -> Result<Vec<Vec<String>>> {
+        future::try_join_all((0..self.count).map(|session| self.list(session))).await
+    }
+
+    /// Calls a tool; a [`Refusal`] is an error.
+    pub async fn call(&self, session: usize, tool: &str, arguments: Value) -> Result<ToolResult> {
+        self.call_tool(session, tool, arguments, false).await
+    }
+
+    /// The same call in all sessions at once.
+    pub async fn call_all(&self, tool: &str, arguments: &Value) -> Result<Vec<ToolResult>> {
+        let calls = (0..self.count).map(|session| self.call(session, tool, arguments.clone()));
+        future::try_join_all(calls).await
+    }
+
+    /// Calls a tool and asks for its progress, which arrives as events.
+    pub async fn call_with_progress(
+        &self,
+        session: usize,
+        tool: &str,
+        arguments: Value,
+    ) -> Result<ToolResult> {
+        self.call_tool(session, tool, arguments, true).await
+    }
+
+    /// Calls a tool that has to be refused.
+    pub async fn refusal(&self, session: usize, tool: &str, arguments: Value) -> Result<Refusal> {
+        match self.call(session, tool, arguments).await {
+            Ok(result) => bail!("{tool} was not refused but answered {result:?}"),
+            Err(error) => error.downcast(),
+        }
+    }
+
+    /// Ends one session in the SDK's own way.
+    pub async fn close(&self, session: usize) -> Result<()> {
+        self.command(session, json!({"do": "close"})).await.map(drop)
+    }
+
+    /// What one session reported so far, the oldest first.
+    pub fn events(&self, session: usize) -> Vec<Event> {
+        let events = self.board.events.borrow();
+        events.iter().filter(|(of, _)| *of == session).map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Waits until every session has reported `count` changes of the list, since it was opened.
+    pub async fn wait_list_changed(&self, count: usize) -> Result<()> {
+        self.wait_events(&format!("list_changed number {count} in every session"), |events| {
+            let mut changes = vec![0; self.count];
+            for (session, event) in events {
+                changes[*session] += usize::from(*event == Event::ListChanged);
+            }
+            changes.iter().all(|changes| *changes >= count)
+        })
+        .await
+    }
+
+    /// Waits until what all sessions reported satisfies `condition`.
+    pub async fn wait_events(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&[(usize, Event)]) -> bool,
+    ) -> Result<()> {
+        let mut events = self.board.events.subscribe();
+        let waited = super::within(what, events.wait_for(|events| condition(events))).await;
+
+        waited.map_err(|error| self.process.blame(error))??;
+        Ok(())
+    }
+
+    async fn call_tool(
+        &self,
+        session: usize,
+        tool: &str,
+        arguments: Value,
+        progress: bool,
+    ) -> Result<ToolResult> {
+        let call =
+            json!({"do": "call", "name": tool, "arguments": arguments, "progress": progress});
+        let result = self.command(session, call).await?;
+        let text = result["text"].as_str().unwrap_or_default().to_owned();
+
+        Ok(ToolResult { text, is_error: result["is_error"] == true })
+    }
+
+    async fn command(&self, session: usize, mut command: Value) -> Result<Value> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.board.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        let what = format!("the answer of session {session} to {command}");
+        command["id"] = json!(id);
+        command["session"] = json!(session);
+        let line = format!("{command}\n");
+        self.input.lock().await.write_all(line.as_bytes()).await?;
+
+        let answer = super::within(&what, receiver)
+            .await
+            .and_then(|answer| answer.with_context(|| format!("the sessions ended before {what}")));
+        Ok(answer.map_err(|error| self.process.blame(error))??)
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sessions").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+/// Brings each line of the driver to the command that waits for it, or to the events.
+async fn route(mut lines: mpsc::Receiver<String>, board: Arc<Board>) {
+    while let Some(line) = lines.recv().await {
+        let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+        if let Some(event) = Event::parse(&line) {
+            board.events.send_modify(|events| events.push(event));
+        } else if let Some(id) = line["id"].as_u64() {
+            let mut waiting = board.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // A command whose deadline passed waits no more.
+            if let Some(waiting) = waiting.remove(&id) {
+                let _ = waiting.send(answer(&line));
+            }
+        }
+    }
+    // Nobody answers the rest.
+    board.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+fn answer(line: &Value) -> Result<Value, Refusal> {
+    match line.get("error") {
+        Some(error) => Err(Refusal {
+            message: error["message"].as_str().unwrap_or_default().to_owned(),
+            code: error["code"].as_i64(),
+        }),
+        None => Ok(line["ok"].clone()),
+    }
+}
+
+impl Event {
+    fn parse(line: &Value) -> Option<(usize, Self)> {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let event = match line["event"].as_str()? {
+            "open" => Self::Open(text("protocol")),
+            "list_changed" => Self::ListChanged,
+            "progress" => Self::Progress(line["progress"].as_f64()?),
+            "fault" => Self::Fault(text("message")),
+            "lost" => Self::Lost(text("message")),
+            _ => return None,
+        };
+        Some((usize::try_from(line["session"].as_u64()?).ok()?, event))
+    }
+}

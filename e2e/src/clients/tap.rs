@@ -1,0 +1,217 @@
+//! A reverse proxy on loopback between a client and what it speaks to, as an ingress would be.
+//!
+//! It records every exchange and, when told, breaks some: an answer of its own, a connection that drops, streams that
+//! end. It never retries and never changes a body.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt, io,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody, combinators::BoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use serde_json::Value;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// What happens to a request instead of reaching the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with this status and text.
+    Status(u16, &'static str),
+    /// Its connection ends without an answer.
+    Drop,
+}
+
+/// One request and how it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// `GET`, `POST`, `DELETE`.
+    pub verb: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The JSON-RPC method, if there is one.
+    pub method: Option<String>,
+    /// The status, or nothing if the connection ended first.
+    pub status: Option<u16>,
+}
+
+/// The running proxy.
+pub struct Tap {
+    url: String,
+    wire: Arc<Wire>,
+    _server: JoinSet<()>,
+}
+
+struct Wire {
+    target: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    faults: Mutex<VecDeque<(String, Fault)>>,
+    exchanges: watch::Sender<Vec<Exchange>>,
+    stream_ends: watch::Sender<u64>,
+}
+
+impl Tap {
+    /// Starts before `target`, `http://HOST:PORT`.
+    pub async fn start(target: &str) -> Result<Self> {
+        let target = target.strip_prefix("http://").context("the target is not http")?.to_owned();
+        let mut client = Client::builder(TokioExecutor::new());
+        // A connection kept over a restart of the server would be a fault nobody asked for.
+        client.pool_max_idle_per_host(0);
+        let wire = Arc::new(Wire {
+            target,
+            client: client.build(HttpConnector::new()),
+            faults: Mutex::default(),
+            exchanges: watch::Sender::default(),
+            stream_ends: watch::Sender::default(),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let mut server = JoinSet::new();
+        server.spawn(accept(listener, Arc::clone(&wire)));
+
+        Ok(Self { url, wire, _server: server })
+    }
+
+    /// `http://HOST:PORT` of the proxy.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The next request with this JSON-RPC method meets a fault; repeated, the next after that too.
+    pub fn break_next(&self, method: &str, fault: Fault) {
+        let mut faults = self.wire.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.push_back((method.to_owned(), fault));
+    }
+
+    /// Ends the event streams of all GET requests, as a proxy does that is told to stop.
+    pub fn end_streams(&self) {
+        self.wire.stream_ends.send_modify(|ends| *ends += 1);
+    }
+
+    /// Everything that has passed or was broken so far, in the order of the answers.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.wire.exchanges.borrow().clone()
+    }
+
+    /// How many requests of this verb, path and status there were.
+    pub fn count(&self, verb: &str, path: &str, status: u16) -> usize {
+        count(&self.wire.exchanges.borrow(), verb, path, status)
+    }
+
+    /// Waits until there were that many.
+    pub async fn wait_count(&self, verb: &str, path: &str, status: u16, n: usize) -> Result<()> {
+        let mut exchanges = self.wire.exchanges.subscribe();
+        let what = format!("{n} × {verb} {path} with status {status}");
+        let counted = exchanges.wait_for(|exchanges| count(exchanges, verb, path, status) >= n);
+
+        super::within(&what, counted).await??;
+        Ok(())
+    }
+}
+
+fn count(exchanges: &[Exchange], verb: &str, path: &str, status: u16) -> usize {
+    let same = |exchange: &&Exchange| {
+        exchange.verb == verb && exchange.path == path && exchange.status == Some(status)
+    };
+    exchanges.iter().filter(same).count()
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Tap").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- what passed the tap ---");
+            for exchange in self.exchanges() {
+                eprintln!("{exchange:?}");
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, wire: Arc<Wire>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(serve(stream, Arc::clone(&wire)));
+    }
+}
+
+async fn serve(stream: TcpStream, wire: Arc<Wire>) {
+    let service = service_fn(|request| exchange(request, Arc::clone(&wire)));
+    // An error is a fault that was asked for, or a client that went: both are in the record.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// One exchange. An error ends the connection without an answer.
+async fn exchange(request: Request<Incoming>, wire: Arc<Wire>) -> Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let method = message["method"].as_str().map(str::to_owned);
+    let (verb, path) = (head.method.to_string(), head.uri.path().to_owned());
+    let fault = wire.fault(method.as_deref());
+
+    let answer = match fault {
+        Some(Fault::Status(status, text)) => refuse(status, text),
+        Some(Fault::Drop) => Err(anyhow::anyhow!("dropped on request")),
+        None => wire.forward(Request::from_parts(head, Full::new(body))).await,
+    };
+    let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+    wire.exchanges.send_modify(|exchanges| exchanges.push(Exchange { verb, path, method, status }));
+    answer
+}
+
+impl Wire {
+    /// The fault that comes next, if it is for this method.
+    fn fault(&self, method: Option<&str>) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = faults.iter().position(|(of, _)| Some(of.as_str()) == method)?;
+        faults.remove(next).map(|(_, fault)| fault)
+    }
+
+    async fn forward(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = format!("http://{}{path}", self.target).parse()?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&self.target)?);
+        let is_stream = request.method() == Method::GET;
+        let answer = self.client.request(request).await?;
+        if !is_stream {
+            return Ok(answer.map(|body| body.map_err(io::Error::other).boxed()));
+        }
+
+        let mut ends = self.stream_ends.subscribe();
+        Ok(answer.map(|body| {
+            let end = async move { ends.changed().await };
+            let frames = BodyStream::new(body).take_until(Box::pin(end));
+            BodyExt::boxed(StreamBody::new(frames.map(|frame| frame.map_err(io::Error::other))))
+        }))
+    }
+}
+
+fn refuse(status: u16, text: &'static str) -> Result<Response<Body>> {
+    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *answer.status_mut() = StatusCode::from_u16(status)?;
+    Ok(answer.map(|body| body.map_err(|never: Infallible| match never {}).boxed()))
+}
