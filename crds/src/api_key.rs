@@ -18,8 +18,8 @@ use crate::selector::{everything, not_empty};
     category = "fairway",
     derive = "PartialEq",
     derive = "Default",
-    doc = "McpApiKey is a key with which an AI client calls the gateway. A key may use nothing until its own \
-           `allow` or an McpPolicy of its namespace grants it something.",
+    doc = "McpApiKey is a key with which an AI client calls the gateway. A key may use nothing \
+           until its own `allow` or an McpPolicy of its namespace grants it something.",
     printcolumn(
         name = "User",
         type_ = "string",

@@ -21,9 +21,9 @@ use crate::selector::{everything, not_empty};
     category = "fairway",
     derive = "PartialEq",
     derive = "Default",
-    doc = "McpPolicy says which users, groups and keys may use which tools of the McpServers in its namespace. \
-           Nothing is allowed by default. A caller may use what the key's own `allow` and all policies together allow, \
-           less what any policy denies.",
+    doc = "McpPolicy says which users, groups and keys may use which tools of the McpServers in \
+           its namespace. Nothing is allowed by default. A caller may use what the key's own \
+           `allow` and all policies together allow, less what any policy denies.",
     printcolumn(
         name = "Subjects",
         type_ = "string",

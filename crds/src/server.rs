@@ -27,12 +27,16 @@ use status::McpServerStatus;
     category = "fairway",
     derive = "PartialEq",
     derive = "Default",
-    doc = "McpServer is an MCP server whose tools the gateway offers, at its common URL and at /mcp/NAME.",
+    doc = "McpServer is an MCP server whose tools the gateway offers, at its common URL \
+           and at /mcp/NAME.",
     validation = (
         "!(self.metadata.name in ['sse', 'messages'])",
         "the name is reserved: /mcp/sse and /mcp/messages are endpoints; choose another name",
     ),
-    validation = ("self.metadata.name.size() <= 63", "the name must be at most 63 characters; choose a shorter one"),
+    validation = (
+        "self.metadata.name.size() <= 63",
+        "the name must be at most 63 characters; choose a shorter one",
+    ),
     validation = (
         "!self.metadata.name.contains('.')",
         "the name must not have a '.', as tools are offered under it; write '-' instead",
@@ -77,9 +81,13 @@ pub struct McpServerSpec {
         ),
         validation = (
             "!self.matches('^https?://[^/?#]*@')",
-            "must not hold a user or password before an '@'; put the secret into a Secret and name it in spec.credentials",
+            "must not hold a user or password before an '@'; put the secret into a Secret and name \
+             it in spec.credentials",
         ),
-        validation = ("!self.contains('#')", "must not have a fragment; remove the '#' and what follows it"),
+        validation = (
+            "!self.contains('#')",
+            "must not have a fragment; remove the '#' and what follows it",
+        ),
         validation = (
             r"!self.matches('[\\s\\\\]')",
             "must not have spaces or backslashes; write a space as %20",
@@ -100,11 +108,15 @@ pub struct McpServerSpec {
     )]
     pub path: Option<String>,
 
-    /// How the server is spoken to. Default: Auto.
+    /// How the server is spoken to. `StreamableHttp` is the transport of MCP since 2025-03-26,
+    /// `Sse` the HTTP with SSE of MCP 2024-11-05. With `Auto` the gateway finds out: the former if
+    /// the server speaks it, else the latter. Default: Auto.
     #[serde(default)]
     pub transport: Transport,
 
-    /// Whether clients share one session with the server. Default: Auto.
+    /// Whether clients share one session with the server. `Shared`: all of them do, for servers
+    /// that keep nothing of their own for a client. `PerClient`: each has its own. `Auto`: shared
+    /// when the server keeps no sessions, otherwise one for each client. Default: Auto.
     #[serde(default)]
     pub session: SessionMode,
 

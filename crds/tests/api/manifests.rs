@@ -31,9 +31,9 @@ fn manifests_are_accepted_or_refused_with_the_mend() {
         let manifest = row.manifest();
 
         let found = match row.kind.as_str() {
-            "McpServer" => refusals::<McpServer>(manifest),
-            "McpApiKey" => refusals::<McpApiKey>(manifest),
-            "McpPolicy" => refusals::<McpPolicy>(manifest),
+            "McpServer" => refusals::<McpServer>(&manifest),
+            "McpApiKey" => refusals::<McpApiKey>(&manifest),
+            "McpPolicy" => refusals::<McpPolicy>(&manifest),
             kind => panic!("{}: unknown kind {kind}", row.row),
         };
 
@@ -135,12 +135,12 @@ impl Row {
 }
 
 /// In the order of an apiserver: defaults, bounds, and CEL only on what has the right shape.
-fn refusals<K>(manifest: Value) -> BTreeSet<String>
+fn refusals<K>(manifest: &Value) -> BTreeSet<String>
 where
     K: CustomResourceExt + DeserializeOwned + Serialize,
 {
     let schema = schema::of_crd(&K::crd());
-    let manifest = apply_defaults(&schema, &manifest);
+    let manifest = apply_defaults(&schema, manifest);
     let spec = (&schema["properties"]["spec"], &manifest["spec"]);
     let mut found: BTreeSet<String> = bounds::check(spec.0, spec.1, "spec").into_iter().collect();
     // Not every value out of bounds keeps the manifest from being read.
