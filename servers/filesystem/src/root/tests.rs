@@ -47,7 +47,7 @@ fn paths_that_lead_outside_are_refused_by_every_tool() {
     let place = place();
     let Place { root, path, outside, .. } = &place;
     fs::create_dir(path.join("sub")).unwrap();
-    symlink(&outside, path.join("absolute")).unwrap();
+    symlink(outside, path.join("absolute")).unwrap();
     symlink("../outside", path.join("relative")).unwrap();
     symlink(outside.join("new"), path.join("dangling")).unwrap();
     symlink("absolute", path.join("chain")).unwrap();
@@ -77,7 +77,7 @@ fn paths_that_lead_outside_are_refused_by_every_tool() {
         }
     }
     assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret");
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "nothing was made outside");
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 1, "nothing was made outside");
 }
 
 #[test]
