@@ -77,7 +77,12 @@ impl Server {
     /// Until the database is there, or is away, as the server sees it.
     pub(crate) async fn wait_for_health(&self, status: StatusCode) {
         let waiting = async {
-            while self.get("/health").await.status != status {
+            loop {
+                let reply = self.get("/health").await;
+                assert_eq!(reply.headers["content-type"], "application/json");
+                if reply.status == status {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
