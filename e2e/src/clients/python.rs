@@ -182,14 +182,16 @@ impl Sessions {
         events.iter().filter(|(of, _)| *of == session).map(|(_, event)| event.clone()).collect()
     }
 
-    /// Waits until every session has reported `count` changes of the list, since it was opened.
-    pub async fn wait_list_changed(&self, count: usize) -> Result<()> {
-        self.wait_events(&format!("list_changed number {count} in every session"), |events| {
-            let mut changes = vec![0; self.count];
-            for (session, event) in events {
-                changes[*session] += usize::from(*event == Event::ListChanged);
-            }
-            changes.iter().all(|changes| *changes >= count)
+    /// How many changes of the list each session has reported.
+    pub fn list_changes(&self) -> Vec<usize> {
+        count_list_changes(&self.board.events.borrow(), self.count)
+    }
+
+    /// Waits until every session has reported more changes than it had `before`.
+    pub async fn wait_list_changed(&self, before: &[usize]) -> Result<()> {
+        self.wait_events("list_changed in every session", |events| {
+            let now = count_list_changes(events, self.count);
+            now.iter().zip(before).all(|(now, before)| now > before)
         })
         .await
     }
@@ -261,6 +263,14 @@ async fn route(mut lines: mpsc::Receiver<String>, board: Arc<Board>) {
     }
     // Nobody answers the rest.
     board.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+fn count_list_changes(events: &[(usize, Event)], sessions: usize) -> Vec<usize> {
+    let mut changes = vec![0; sessions];
+    for (session, _) in events.iter().filter(|(_, event)| *event == Event::ListChanged) {
+        changes[*session] += 1;
+    }
+    changes
 }
 
 fn answer(line: &Value) -> Result<Value, Refusal> {

@@ -1,5 +1,8 @@
 //! What the clients are set against: the demo, the gateway, and a reference server of the official SDK.
 
+mod fairway;
+mod manifests;
+
 use std::{
     net::{Ipv4Addr, TcpListener},
     process,
@@ -12,6 +15,9 @@ use http::Uri;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{process::Command, time};
+
+pub use fairway::{Demo, Gateway, endpoint};
+pub use manifests::{ALICE, BOB, Manifests};
 
 use super::{
     POLL,
@@ -72,20 +78,33 @@ pub async fn wait_get(url: &str, condition: impl Fn(&str) -> bool) -> Result<Str
 pub struct Reference {
     process: Process,
     port: u16,
+    prefix: String,
 }
 
 impl Reference {
     /// Starts one whose tools begin with `prefix`.
     pub async fn start(prefix: &str) -> Result<Self> {
+        let port = free_port()?;
+        let process = Self::at(port, prefix).await?;
+
+        Ok(Self { process, port, prefix: prefix.to_owned() })
+    }
+
+    /// Starts it again as it was, after [`Self::kill`].
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = Self::at(self.port, &self.prefix).await?;
+        Ok(())
+    }
+
+    async fn at(port: u16, prefix: &str) -> Result<Process> {
         const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/reference.py");
 
-        let port = free_port()?;
         let mut command = Command::new(install::python(Sdk::V1).await?);
         command.args([SERVER, &port.to_string(), prefix]).env_clear();
         let process = Process::spawn("the reference server", command)?;
         process.wait_for_line("Uvicorn running").await?;
 
-        Ok(Self { process, port })
+        Ok(process)
     }
 
     /// `http://HOST:PORT`.

@@ -61,7 +61,7 @@ pub struct Tap {
 }
 
 struct Wire {
-    target: String,
+    target: Mutex<String>,
     client: Client<HttpConnector, Full<Bytes>>,
     faults: Mutex<VecDeque<(String, Fault)>>,
     exchanges: watch::Sender<Vec<Exchange>>,
@@ -71,12 +71,11 @@ struct Wire {
 impl Tap {
     /// Starts before `target`, `http://HOST:PORT`.
     pub async fn start(target: &str) -> Result<Self> {
-        let target = target.strip_prefix("http://").context("the target is not http")?.to_owned();
         let mut client = Client::builder(TokioExecutor::new());
         // A connection kept over a restart of the server would be a fault nobody asked for.
         client.pool_max_idle_per_host(0);
         let wire = Arc::new(Wire {
-            target,
+            target: Mutex::new(authority(target)?),
             client: client.build(HttpConnector::new()),
             faults: Mutex::default(),
             exchanges: watch::Sender::default(),
@@ -95,6 +94,12 @@ impl Tap {
         &self.url
     }
 
+    /// Sends what comes from now on to another server.
+    pub fn retarget(&self, target: &str) -> Result<()> {
+        *self.wire.target.lock().unwrap_or_else(PoisonError::into_inner) = authority(target)?;
+        Ok(())
+    }
+
     /// The next request with this JSON-RPC method meets a fault; repeated, the next after that too.
     pub fn break_next(&self, method: &str, fault: Fault) {
         let mut faults = self.wire.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,27 +116,38 @@ impl Tap {
         self.wire.exchanges.borrow().clone()
     }
 
-    /// How many requests of this verb, path and status there were.
-    pub fn count(&self, verb: &str, path: &str, status: u16) -> usize {
-        count(&self.wire.exchanges.borrow(), verb, path, status)
+    /// How many exchanges satisfy `condition`.
+    pub fn count(&self, condition: impl Fn(&Exchange) -> bool) -> usize {
+        self.wire.exchanges.borrow().iter().filter(|exchange| condition(exchange)).count()
     }
 
-    /// Waits until there were that many.
-    pub async fn wait_count(&self, verb: &str, path: &str, status: u16, n: usize) -> Result<()> {
+    /// Waits until `least` exchanges satisfy `condition`.
+    pub async fn wait_count(
+        &self,
+        what: &str,
+        least: usize,
+        condition: impl Fn(&Exchange) -> bool,
+    ) -> Result<()> {
         let mut exchanges = self.wire.exchanges.subscribe();
-        let what = format!("{n} × {verb} {path} with status {status}");
-        let counted = exchanges.wait_for(|exchanges| count(exchanges, verb, path, status) >= n);
+        let counted = exchanges.wait_for(|exchanges| {
+            exchanges.iter().filter(|exchange| condition(exchange)).count() >= least
+        });
 
-        super::within(&what, counted).await??;
+        super::within(&format!("{least} × {what} through the tap"), counted).await??;
         Ok(())
     }
 }
 
-fn count(exchanges: &[Exchange], verb: &str, path: &str, status: u16) -> usize {
-    let same = |exchange: &&Exchange| {
-        exchange.verb == verb && exchange.path == path && exchange.status == Some(status)
-    };
-    exchanges.iter().filter(same).count()
+impl Exchange {
+    /// Whether it is a request or notification of this JSON-RPC method that was answered well.
+    pub fn is(&self, method: &str) -> bool {
+        self.method.as_deref() == Some(method) && self.status.is_some_and(|status| status < 300)
+    }
+
+    /// Whether it is an event stream that was opened.
+    pub fn is_stream(&self) -> bool {
+        self.verb == "GET" && self.status == Some(200)
+    }
 }
 
 impl fmt::Debug for Tap {
@@ -193,8 +209,9 @@ impl Wire {
 
     async fn forward(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = format!("http://{}{path}", self.target).parse()?;
-        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&self.target)?);
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *request.uri_mut() = format!("http://{target}{path}").parse()?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&target)?);
         let is_stream = request.method() == Method::GET;
         let answer = self.client.request(request).await?;
         if !is_stream {
@@ -208,6 +225,10 @@ impl Wire {
             BodyExt::boxed(StreamBody::new(frames.map(|frame| frame.map_err(io::Error::other))))
         }))
     }
+}
+
+fn authority(url: &str) -> Result<String> {
+    Ok(url.strip_prefix("http://").context("the target is not http")?.to_owned())
 }
 
 fn refuse(status: u16, text: &'static str) -> Result<Response<Body>> {

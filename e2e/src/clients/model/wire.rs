@@ -34,7 +34,8 @@ impl Request {
                 blocks => list(blocks).collect(),
             })
             .collect();
-        let texts = |block: &&Value| block.as_str().or(block["text"].as_str()).map(str::to_owned);
+        let texts =
+            |block: &&Value| block.as_str().or_else(|| block["text"].as_str()).map(str::to_owned);
         if !blocks.iter().filter_map(texts).any(|text| text.contains(PROMPT)) {
             return None;
         }
