@@ -1,0 +1,142 @@
+//! A gateway that is killed and starts again, or is replaced by another: no client loses its session.
+
+use anyhow::Result;
+use e2e::clients::{
+    Transport,
+    claude::{self, Claude},
+    install::Sdk,
+    model::{Gate, Model, Script},
+    python::{Mode, Sessions},
+    stage::{self, ALICE, Gateway, Manifests, Reference},
+    tap::{Exchange, Tap},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// The same server twice: once with one session for all clients, once with one for each.
+const SERVERS: [&str; 2] = ["own", "shared"];
+
+struct Scene {
+    manifests: Manifests,
+    gateway: Gateway,
+    reference: Reference,
+    state: TempDir,
+}
+
+impl Scene {
+    async fn set() -> Result<Self> {
+        let state = TempDir::new()?;
+        let reference = Reference::start("").await?;
+        let manifests = Manifests::of_alice()?;
+        manifests.server("own", &reference.url(), "PerClient")?;
+        manifests.server("shared", &reference.url(), "Shared")?;
+        let gateway = Gateway::start(&manifests, &state.path().join("state"), &SERVERS).await?;
+
+        Ok(Self { manifests, gateway, reference, state })
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        self.gateway.kill().await?;
+        self.gateway.start_again(&SERVERS).await
+    }
+}
+
+/// Calls both servers before the gate, and both after it.
+fn script() -> (Script, Gate) {
+    let (own, shared) = (claude::tool("own_add"), claude::tool("shared_add"));
+    let script =
+        Script::new().call(&own, json!({"a": 1, "b": 1})).call(&shared, json!({"a": 1, "b": 2}));
+    let (script, gate) = script.gated_call(&own, json!({"a": 1, "b": 3}));
+    (script.call(&shared, json!({"a": 1, "b": 4})), gate)
+}
+
+const ANSWERS: [&str; 4] =
+    [r#"{"result":2}"#, r#"{"result":3}"#, r#"{"result":4}"#, r#"{"result":5}"#];
+
+#[tokio::test]
+async fn claude_code_over_http_goes_on_at_once() {
+    let mut scene = Scene::set().await.unwrap();
+    let claude = Claude::new().await.unwrap();
+    let (script, gate) = script();
+    let model = Model::start(script).await.unwrap();
+    let endpoint = stage::endpoint(Transport::Http, &scene.gateway.url(), ALICE);
+
+    let run = claude.run(&endpoint, &model).unwrap();
+    gate.reached().await.unwrap();
+    scene.restart().await.unwrap();
+    gate.open();
+    let outcome = run.finish().await.unwrap();
+
+    let texts: Vec<&str> = outcome.results.iter().map(|result| result.text.as_str()).collect();
+    assert_eq!(texts, ANSWERS);
+}
+
+#[tokio::test]
+async fn claude_code_idle_on_sse_goes_on_once_its_stream_is_back() {
+    let mut scene = Scene::set().await.unwrap();
+    let tap = Tap::start(&scene.gateway.url()).await.unwrap();
+    let claude = Claude::new().await.unwrap();
+    let (script, gate) = script();
+    let model = Model::start(script).await.unwrap();
+    let endpoint = stage::endpoint(Transport::Sse, tap.url(), ALICE);
+
+    let run = claude.run(&endpoint, &model).unwrap();
+    gate.reached().await.unwrap();
+    let streams = tap.count(Exchange::is_stream);
+    scene.restart().await.unwrap();
+    tap.wait_count("GET", streams + 1, Exchange::is_stream).await.unwrap();
+    gate.open();
+    let outcome = run.finish().await.unwrap();
+
+    let texts: Vec<&str> = outcome.results.iter().map(|result| result.text.as_str()).collect();
+    assert_eq!(texts, ANSWERS);
+}
+
+#[tokio::test]
+async fn fifty_sessions_over_http_outlive_the_gateway() {
+    for sdk in [Sdk::V1, Sdk::V2] {
+        let mut scene = Scene::set().await.unwrap();
+        let endpoint = stage::endpoint(Transport::Http, &scene.gateway.url(), ALICE);
+        let sessions = Sessions::open(sdk, Mode::Auto, &endpoint, 50).await.unwrap();
+        call_both(&sessions).await.unwrap();
+
+        scene.restart().await.unwrap();
+
+        call_both(&sessions).await.unwrap();
+        // Their streams are back too, or nobody would hear of this.
+        let before = sessions.list_changes();
+        scene.manifests.server("late", &scene.reference.url(), "Shared").unwrap();
+        sessions.wait_list_changed(&before).await.unwrap();
+        scene.gateway.wait_servers(&["late", "own", "shared"]).await.unwrap();
+        sessions.call_all("late_add", &json!({"a": 1, "b": 1})).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn fifty_sessions_over_http_are_served_by_another_gateway_with_the_same_state() {
+    let mut scene = Scene::set().await.unwrap();
+    let state = scene.state.path().join("state");
+    let other = Gateway::start(&scene.manifests, &state, &SERVERS).await.unwrap();
+    let tap = Tap::start(&scene.gateway.url()).await.unwrap();
+    let endpoint = stage::endpoint(Transport::Http, tap.url(), ALICE);
+    let sessions = Sessions::open(Sdk::V1, Mode::Auto, &endpoint, 50).await.unwrap();
+    call_both(&sessions).await.unwrap();
+
+    tap.retarget(&other.url()).unwrap();
+    call_both(&sessions).await.unwrap();
+    scene.gateway.kill().await.unwrap();
+    call_both(&sessions).await.unwrap();
+
+    let sessions_begun = tap.count(|exchange| exchange.is("initialize"));
+    assert_eq!(sessions_begun, sessions.count(), "a session was begun anew");
+}
+
+/// Every session calls both servers.
+async fn call_both(sessions: &Sessions) -> Result<()> {
+    for tool in ["own_add", "shared_add"] {
+        let sums = sessions.call_all(tool, &json!({"a": 2, "b": 3})).await?;
+
+        assert!(sums.iter().all(|sum| sum.text == "5"), "{tool}: {sums:?}");
+    }
+    Ok(())
+}
