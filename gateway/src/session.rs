@@ -148,7 +148,8 @@ fn encode(session: &Session, expires: i64) -> Vec<u8> {
         Scope::Server(name) => name.as_str(),
     };
     let names = [session.owner.tenant.as_str(), session.owner.key.as_str(), server];
-    let mut plain = Vec::with_capacity(13 + names.iter().map(|name| name.len()).sum::<usize>() + 16);
+    let mut plain =
+        Vec::with_capacity(13 + names.iter().map(|name| name.len()).sum::<usize>() + 16);
     plain.push(match session.transport {
         Transport::Streamable => 0,
         Transport::Sse => 1,
@@ -192,11 +193,7 @@ fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
             3 => ProtocolVersion::V2025_11_25,
             _ => return None,
         },
-        scope: if server.is_empty() {
-            Scope::All
-        } else {
-            Scope::Server(ServerName::new(&server))
-        },
+        scope: if server.is_empty() { Scope::All } else { Scope::Server(ServerName::new(&server)) },
         owner: Owner { tenant, key },
     };
     Some((session, i64::from_be_bytes(*expires)))

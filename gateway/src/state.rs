@@ -63,9 +63,9 @@ pub(crate) fn open(path: &Path) -> Result<Secrets, StateError> {
         let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         bytes.ok_or_else(|| damaged("a secret is not 32 bytes of base64".to_owned()))
     };
-    let sealing =
-        contents.sealing.iter().map(|key| decode(key)).collect::<Result<Vec<_>, _>>()?;
-    let sealer = Sealer::new(&sealing).ok_or_else(|| damaged("it has no sealing key".to_owned()))?;
+    let sealing = contents.sealing.iter().map(|key| decode(key)).collect::<Result<Vec<_>, _>>()?;
+    let sealer =
+        Sealer::new(&sealing).ok_or_else(|| damaged("it has no sealing key".to_owned()))?;
     Ok(Secrets { pepper: Pepper::new(&decode(&contents.pepper)?), sealer })
 }
 

@@ -100,7 +100,11 @@ impl Tool {
         if *name != *self.name || adds_description {
             edits.extend(edit(&self.name_at, new_name.as_bytes()));
         }
-        if edits.is_empty() { self.definition.clone() } else { splice(&self.definition, &mut edits) }
+        if edits.is_empty() {
+            self.definition.clone()
+        } else {
+            splice(&self.definition, &mut edits)
+        }
     }
 }
 
@@ -139,7 +143,10 @@ mod tests {
         let with = Tool::parse(&raw(r#"{"description":"old","name":"a"}"#)).unwrap();
         let without = Tool::parse(&raw(r#"{"name":"a","title":"A"}"#)).unwrap();
 
-        assert_eq!(with.render("b", Some("new \"x\"")), r#"{"description":"new \"x\"","name":"b"}"#);
+        assert_eq!(
+            with.render("b", Some("new \"x\"")),
+            r#"{"description":"new \"x\"","name":"b"}"#
+        );
         assert_eq!(with.render("a", Some("new")), r#"{"description":"new","name":"a"}"#);
         assert_eq!(
             without.render("a", Some("new")),

@@ -14,7 +14,7 @@ use crate::rights::Access;
 use crate::{KeyDigest, Kind, Namespace, ResourceRef, ServerName};
 
 /// One resource, one entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// From an McpServer.
     Server(Arc<ServerEntry>),
@@ -28,9 +28,7 @@ impl Entry {
     /// The resource it came from.
     pub fn resource(&self) -> ResourceRef {
         let (namespace, kind, name): (_, _, Arc<str>) = match self {
-            Self::Server(server) => {
-                (&server.namespace, Kind::Server, server.name.as_str().into())
-            }
+            Self::Server(server) => (&server.namespace, Kind::Server, server.name.as_str().into()),
             Self::Key(key) => (&key.namespace, Kind::Key, key.name.clone()),
             Self::Policy(policy) => (&policy.namespace, Kind::Policy, policy.name.clone()),
         };

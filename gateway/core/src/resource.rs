@@ -143,7 +143,10 @@ fn check_name(reference: &ResourceRef) -> Result<(), Invalid> {
             return wrong("metadata.name", "must be 1 to 63 of a-z, 0-9 and -");
         }
         if matches!(name, "sse" | "messages") {
-            return wrong("metadata.name", "sse and messages are reserved: /mcp/sse and /mcp/messages are endpoints");
+            return wrong(
+                "metadata.name",
+                "sse and messages are reserved: /mcp/sse and /mcp/messages are endpoints",
+            );
         }
     } else if name.len() > 253 || !label(name, true) {
         return wrong("metadata.name", "must be 1 to 253 of a-z, 0-9, - and .");
@@ -279,7 +282,10 @@ fn timeouts(spec: &McpServerSpec) -> Result<Timeouts, Invalid> {
         let Some(text) = text else { return Ok(default) };
         match text.parse::<SignedDuration>().ok().and_then(|given| given.try_into().ok()) {
             Some(duration) if (SHORTEST..=LONGEST).contains(&duration) => Ok(duration),
-            _ => field(name, format!("{text} is not a duration from 1ms to 24h, such as 500ms, 2s or 15m")),
+            _ => field(
+                name,
+                format!("{text} is not a duration from 1ms to 24h, such as 500ms, 2s or 15m"),
+            ),
         }
     };
     Ok(Timeouts {

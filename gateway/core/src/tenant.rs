@@ -195,13 +195,19 @@ impl Tenant {
         let (servers, mut tools) = compile_tools(entries);
         let (names, diagnostics) = settle_names(&servers, &mut tools, previous);
         let (keys, entitlements) = entitle(entries);
-        Self { namespace: namespace.clone(), servers, tools, names, keys, entitlements, diagnostics }
+        Self {
+            namespace: namespace.clone(),
+            servers,
+            tools,
+            names,
+            keys,
+            entitlements,
+            diagnostics,
+        }
     }
 }
 
-fn compile_tools(
-    entries: &TenantEntries,
-) -> (BTreeMap<ServerName, Server>, Vec<CompiledTool>) {
+fn compile_tools(entries: &TenantEntries) -> (BTreeMap<ServerName, Server>, Vec<CompiledTool>) {
     let mut tools = Vec::new();
     let servers = entries
         .servers
@@ -281,9 +287,8 @@ fn settle_names(
                 }
                 MapEntry::Occupied(mut taken) => {
                     let winner = tools.get(*taken.get()).map(|tool| &tool.server.name);
-                    let winner_is_late = winner.is_some_and(|winner| {
-                        !newly_listed(winner) && !held(taken.key(), winner)
-                    });
+                    let winner_is_late = winner
+                        .is_some_and(|winner| !newly_listed(winner) && !held(taken.key(), winner));
                     if winner_is_late && held(taken.key(), &server.entry.name) {
                         taken.insert(at);
                     }

@@ -22,6 +22,11 @@ impl<'a> Edit<'a> {
         (end <= source.len()).then_some(Self { start, end, with })
     }
 
+    /// Replaces the bytes from offset `start` to before `end` by `with`.
+    pub const fn at((start, end): (usize, usize), with: &'a [u8]) -> Self {
+        Self { start, end, with }
+    }
+
     /// The bytes replaced, as offsets into the source.
     pub const fn range(&self) -> (usize, usize) {
         (self.start, self.end)

@@ -103,9 +103,7 @@ impl Requests<'_> {
     /// Opens a stream of events.
     pub(crate) fn get(&self, from: &Uri, headers: &HeaderMap) -> Request<Full<Bytes>> {
         let mut request = self.request(Method::GET, from, headers, Bytes::new());
-        request
-            .headers_mut()
-            .insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         request
     }
 

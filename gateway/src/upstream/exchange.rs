@@ -98,6 +98,11 @@ impl Exchange {
         Self::new(Stage::Head(response), client_id, in_session)
     }
 
+    /// A response whose head is read.
+    pub(crate) fn head(response: Response<Incoming>, client_id: Bytes) -> Result<Self, Fault> {
+        Ok(Self::new(classify(response, false)?, client_id, false))
+    }
+
     /// Over HTTP+SSE: the answer comes on the session's stream.
     pub(crate) fn legacy(
         accepted: ResponseFuture,
@@ -156,7 +161,9 @@ impl Exchange {
     }
 
     fn poll_json(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let Stage::Json { status, body, held } = &mut self.stage else { return Poll::Ready(Ok(())) };
+        let Stage::Json { status, body, held } = &mut self.stage else {
+            return Poll::Ready(Ok(()));
+        };
         match ready!(poll_data(body, cx)) {
             Some(frame) => {
                 held.push(frame?);
@@ -225,7 +232,7 @@ impl Exchange {
                     passing.feed(chunk, &self.client_id, &mut self.ready)?;
                 }
             }
-            Some(sse::Item::DataEnd) => {
+            Some(sse::Item::DataEnd(_)) => {
                 if let Some(mut passing) = passing.take() {
                     passing.finish(&mut self.ready)?;
                 }

@@ -1,0 +1,438 @@
+//! One tool call, from the decision to the end of its answer: the guard that owns it.
+//!
+//! A [`Call`] is polled for what its client is to see. It translates ids and progress tokens,
+//! keeps the bounds on time, sends a refused request once more, and when it is dropped decides what
+//! becomes of a request that is still under way.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use gateway_core::Principal;
+use mcp::Message;
+use mcp::error::{CANCELLED, UPSTREAM, error_response};
+use mcp::message::Outcome as Answered;
+use mcp::splice::{Edit, splice};
+use mcp::tool::{ProgressParams, cancelled, is_own};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::inflight::Registration;
+use crate::table::Table;
+use crate::telemetry::Outcome;
+use crate::upstream::exchange::{Exchange, Item};
+use crate::upstream::fault::{Fault, Told};
+use crate::upstream::leg::Leg;
+use crate::upstream::{Slot, Upstream};
+
+/// How often the bounds on time, and whether the key is still good, are looked at: a key that is
+/// revoked ends its calls within 1 s (DESIGN §4).
+const TICK: Duration = Duration::from_millis(800);
+/// How long a cancelled request may take to end by itself.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the rest of a stream is read after its answer, so that the connection can serve again.
+const REMAINDER: Duration = Duration::from_secs(1);
+
+/// What a call is made of.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// The client's message.
+    pub(crate) message: Bytes,
+    /// JSON text of the client's id.
+    pub(crate) id: Bytes,
+    /// Where the id stands in the message.
+    pub(crate) id_at: (usize, usize),
+    /// Where the tool's name stands and what the server calls it, if that differs.
+    pub(crate) rename: Option<((usize, usize), Bytes)>,
+    /// The client's progress token, if it wants progress, and where it stands.
+    pub(crate) token: Option<(Bytes, (usize, usize))>,
+    /// Whether the tool may be called twice.
+    pub(crate) replayable: bool,
+}
+
+impl Order {
+    /// The message as the server gets it. `id` becomes its id and progress token.
+    fn compose(&self, id: u64) -> Bytes {
+        let number = id.to_string();
+        let mut edits = vec![Edit::at(self.id_at, number.as_bytes())];
+        if let Some((at, name)) = &self.rename {
+            edits.push(Edit::at(*at, name));
+        }
+        if let Some((_, at)) = &self.token {
+            edits.push(Edit::at(*at, number.as_bytes()));
+        }
+        splice(&self.message, &mut edits)
+    }
+}
+
+/// What the client of a call is to see.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A notification that belongs to the call.
+    Notification(Bytes),
+    /// The answer, whole. The call is over.
+    Answer(Bytes),
+    /// Part of an answer too large to hold; more parts or the end follow at once.
+    Chunk(Bytes),
+    /// The end of such an answer. The call is over.
+    End,
+    /// The client took the request back; an answer for those who must say something. The call is
+    /// over.
+    Cancelled(Bytes),
+    /// The answer broke off after a part of it was handed out. The call is over.
+    Broken,
+}
+
+/// A tool call under way.
+pub(crate) struct Call {
+    order: Order,
+    upstream: Arc<Upstream>,
+    slot: Arc<Slot>,
+    principal: Principal,
+    table: Arc<Table>,
+    registration: Option<Registration>,
+    stage: Stage,
+    replayed: bool,
+    /// Part of the answer is out: nothing but the rest of it may follow.
+    committed: bool,
+    started: Instant,
+    active: Instant,
+    tick: Option<Pin<Box<Sleep>>>,
+    /// The client wants no answer any more; from then on a second is left.
+    cancelled_at: Option<Instant>,
+    outcome: Option<Outcome>,
+}
+
+enum Stage {
+    /// A leg is being opened.
+    Opening(BoxFuture<'static, Result<Arc<Leg>, Fault>>),
+    /// The request is out.
+    Running {
+        exchange: Exchange,
+        leg: Arc<Leg>,
+        id: u64,
+    },
+    Over,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("id", &self.order.id).finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    /// Sends the request, or begins to open the leg for it.
+    pub(crate) fn start(
+        order: Order,
+        upstream: Arc<Upstream>,
+        slot: Arc<Slot>,
+        principal: Principal,
+        table: Arc<Table>,
+        registration: Option<Registration>,
+    ) -> Self {
+        let now = Instant::now();
+        let mut call = Self {
+            order,
+            upstream,
+            slot,
+            principal,
+            table,
+            registration,
+            stage: Stage::Over,
+            replayed: false,
+            committed: false,
+            started: now,
+            active: now,
+            tick: None,
+            cancelled_at: None,
+            outcome: None,
+        };
+        match call.slot.current() {
+            Some(leg) => {
+                if let Err(fault) = call.send(leg) {
+                    call.reopen(None, fault);
+                }
+            }
+            None => call.open(None),
+        }
+        call
+    }
+
+    fn send(&mut self, leg: Arc<Leg>) -> Result<(), Fault> {
+        let id = leg.next_id();
+        let body = self.order.compose(id);
+        let exchange = leg.send(&self.upstream, id, body, self.order.id.clone())?;
+        self.stage = Stage::Running { exchange, leg, id };
+        Ok(())
+    }
+
+    fn open(&mut self, broken: Option<Arc<Leg>>) {
+        let (slot, upstream) = (self.slot.clone(), self.upstream.clone());
+        self.stage =
+            Stage::Opening(Box::pin(async move { slot.open(&upstream, broken.as_ref()).await }));
+    }
+
+    fn reopen(&mut self, broken: Option<Arc<Leg>>, fault: Fault) {
+        if self.replayed {
+            self.stage = Stage::Opening(Box::pin(std::future::ready(Err(fault))));
+        } else {
+            self.replayed = true;
+            self.open(broken);
+        }
+    }
+
+    /// The next thing for the client to see. Not to be called once the call is over.
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(registration) = &self.registration
+            && registration.cancel.poll(cx.waker())
+            && self.cancelled_at.is_none()
+        {
+            self.cancel_upstream();
+            self.cancelled_at = Some(Instant::now());
+            // The tick must come in time for the end of the farewell.
+            self.tick = Some(Box::pin(sleep(FAREWELL)));
+        }
+        loop {
+            match self.poll_stage(cx) {
+                Poll::Ready(Some(event)) => return Poll::Ready(event),
+                Poll::Ready(None) => {}
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            let tick = self.tick.get_or_insert_with(|| Box::pin(sleep(TICK)));
+            ready!(tick.as_mut().poll(cx));
+            if let Some(event) = self.look_at_the_clock() {
+                return Poll::Ready(event);
+            }
+            self.tick = Some(Box::pin(sleep(TICK)));
+        }
+    }
+
+    /// One step; `None` when there is another to make.
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        match &mut self.stage {
+            Stage::Opening(opening) => {
+                let opened = ready!(opening.as_mut().poll(cx));
+                self.active = Instant::now();
+                if let Err(fault) = opened.and_then(|leg| self.send(leg)) {
+                    return Poll::Ready(Some(self.fail(&fault)));
+                }
+                Poll::Ready(None)
+            }
+            Stage::Running { exchange, leg, id } => {
+                let item = ready!(exchange.poll_next(cx));
+                self.active = Instant::now();
+                match item {
+                    Ok(Some(Item::Message(message))) => {
+                        let (leg, id) = (leg.clone(), *id);
+                        Poll::Ready(self.translate(message, &leg, id))
+                    }
+                    Ok(Some(Item::Chunk(chunk))) => {
+                        self.committed = true;
+                        Poll::Ready(Some(Event::Chunk(chunk)))
+                    }
+                    Ok(Some(Item::End)) => {
+                        self.finish(Outcome::Ok);
+                        Poll::Ready(Some(Event::End))
+                    }
+                    Ok(None) => {
+                        Poll::Ready(self.recover(&Fault::Closed("no answer came".to_owned())))
+                    }
+                    Err(fault) => Poll::Ready(self.recover(&fault)),
+                }
+            }
+            Stage::Over => Poll::Pending,
+        }
+    }
+
+    /// What a message from the server is to the client.
+    fn translate(&mut self, message: Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
+        match Message::parse(&message) {
+            Ok(Message::Response { id: answered, outcome }) if is_own(answered, id) => {
+                let outcome = match outcome {
+                    Answered::Result(_) => Outcome::Ok,
+                    Answered::Error(_) => Outcome::Error,
+                };
+                let text = answered.as_json().as_bytes();
+                let mut edits = [Edit::replace(&message, text, &self.order.id)?];
+                let answer = splice(&message, &mut edits);
+                self.finish(outcome);
+                Some(Event::Answer(answer))
+            }
+            Ok(Message::Notification { method, params }) => match &*method {
+                "notifications/progress" => {
+                    let (token, _) = self.order.token.as_ref()?;
+                    let progress: ProgressParams<'_> = serde_json::from_str(params?.get()).ok()?;
+                    let text = progress.progress_token.get();
+                    if text.trim_matches('"').parse() != Ok(id) {
+                        return None;
+                    }
+                    let mut edits = [Edit::replace(&message, text.as_bytes(), token)?];
+                    Some(Event::Notification(splice(&message, &mut edits)))
+                }
+                "notifications/tools/list_changed" => {
+                    self.upstream.refresh();
+                    None
+                }
+                _ => None,
+            },
+            Ok(Message::Request { id, method, .. }) => {
+                self.decline(leg.clone(), id.as_json(), &method);
+                None
+            }
+            // Somebody else's answer, or none at all.
+            Ok(Message::Response { .. }) => None,
+            Err(error) => self.recover(&Fault::Garbage(error.to_string())),
+        }
+    }
+
+    /// We declare no capability, so a server may ask nothing of us but `ping`.
+    fn decline(&self, leg: Arc<Leg>, id: &str, method: &str) {
+        let answer = if method == "ping" {
+            Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#))
+        } else {
+            error_response(Some(id), mcp::error::METHOD_NOT_FOUND, "not a method of this client")
+        };
+        self.tell(leg, answer);
+    }
+
+    fn tell(&self, leg: Arc<Leg>, message: Bytes) {
+        let upstream = self.upstream.clone();
+        // Bounded by the time `notify` takes at most; the call itself must not wait for it.
+        tokio::spawn(async move {
+            if let Err(fault) = leg.notify(&upstream, message).await {
+                tracing::debug!(reason = fault.reason(), "server did not take a message");
+            }
+        });
+    }
+
+    fn cancel_upstream(&self) {
+        if let Stage::Running { leg, id, .. } = &self.stage {
+            self.tell(leg.clone(), cancelled(*id, None).into());
+        }
+    }
+
+    /// Sends the request once more where that is safe: if the server did not take it, or if it may
+    /// be called twice. Never once a part of the answer is out.
+    fn recover(&mut self, fault: &Fault) -> Option<Event> {
+        if fault.is_outage() {
+            self.upstream.refresh();
+        }
+        let Stage::Running { exchange, leg, .. } = &self.stage else {
+            return Some(self.fail(fault));
+        };
+        let again = match fault {
+            Fault::SessionLost => true,
+            Fault::Closed(_) => self.order.replayable && !exchange.has_begun(),
+            _ => false,
+        };
+        if !again || self.replayed || self.committed || self.cancelled_at.is_some() {
+            return Some(self.fail(fault));
+        }
+        let broken = (*fault == Fault::SessionLost || leg.is_closed()).then(|| leg.clone());
+        self.reopen(broken, fault.clone());
+        None
+    }
+
+    fn look_at_the_clock(&mut self) -> Option<Event> {
+        let now = Instant::now();
+        if let Some(since) = self.cancelled_at {
+            return (now >= since + FAREWELL).then(|| {
+                self.finish(Outcome::Cancelled);
+                Event::Cancelled(error_response(
+                    self.client_id(),
+                    CANCELLED,
+                    "cancelled by the client",
+                ))
+            });
+        }
+        if self.table.renew(&self.principal).is_none() {
+            self.cancel_upstream();
+            let message = "this API key is no longer valid";
+            let answer = error_response(self.client_id(), UPSTREAM, message);
+            return Some(self.end_with(answer, Outcome::Failed));
+        }
+        let timeouts = self.upstream.entry().timeouts;
+        let fault = if now >= self.started + timeouts.total {
+            Fault::TooSlow(timeouts.total.as_secs())
+        } else if now >= self.active + timeouts.request {
+            Fault::Silent(timeouts.request.as_secs())
+        } else {
+            return None;
+        };
+        self.cancel_upstream();
+        Some(self.fail(&fault))
+    }
+
+    fn fail(&mut self, fault: &Fault) -> Event {
+        let entry = self.upstream.entry();
+        tracing::warn!(namespace = %entry.namespace, server = %entry.name, reason = fault.reason(), %fault, "call failed");
+        let outcome = match fault {
+            Fault::Silent(_) | Fault::TooSlow(_) => Outcome::Timeout,
+            _ => Outcome::Failed,
+        };
+        let told = Told(entry.name.as_str(), fault).to_string();
+        let answer = error_response(self.client_id(), UPSTREAM, &told);
+        self.end_with(answer, outcome)
+    }
+
+    fn end_with(&mut self, answer: Bytes, outcome: Outcome) -> Event {
+        self.finish(outcome);
+        if self.committed { Event::Broken } else { Event::Answer(answer) }
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        std::str::from_utf8(&self.order.id).ok()
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.registration = None;
+        self.outcome = Some(outcome);
+        self.upstream.metrics.count(outcome);
+        self.upstream.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        if let Stage::Running { exchange, .. } = stage
+            && exchange.has_remainder()
+            && matches!(outcome, Outcome::Ok | Outcome::Error)
+        {
+            drain(exchange, REMAINDER);
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+}
+
+impl Drop for Call {
+    /// A legacy client that goes away has not cancelled (2025-11-25, basic/transports): the server
+    /// finishes, and its answer is read and dropped.
+    fn drop(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let timeouts = self.upstream.entry().timeouts;
+        self.finish(Outcome::ClientGone);
+        if let Stage::Running { exchange, .. } = stage {
+            drain(exchange, timeouts.request);
+        }
+    }
+}
+
+/// Reads the rest and drops it, for no longer than `limit`.
+fn drain(mut exchange: Exchange, limit: Duration) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let rest = async {
+            while let Ok(Some(_)) = std::future::poll_fn(|cx| exchange.poll_next(cx)).await {}
+        };
+        // The limit is the point: whatever is left then is not worth the wait.
+        let _ = tokio::time::timeout(limit, rest).await;
+    });
+}

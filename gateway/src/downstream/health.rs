@@ -1,0 +1,121 @@
+//! Is it alive, is it ready, and how are the servers doing.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+
+use super::{App, Downstream, reply};
+use crate::table::{Published, Rejected};
+use crate::telemetry::Telemetry;
+use crate::upstream::State as ServerState;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    /// Servers that are connected.
+    backends: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    status: &'static str,
+    servers: Vec<Server<'a>>,
+    /// Manifests that are not in force.
+    rejected: &'a [Rejected],
+    /// Resources that are in each other's way.
+    conflicts: Vec<Conflict>,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Conflict {
+    resource: String,
+    reason: &'static str,
+    message: String,
+}
+
+/// Alive, and which servers are connected.
+pub(super) async fn health(State(app): App) -> Response {
+    let published = app.table.load();
+    let mut backends: Vec<String> = published
+        .upstreams
+        .iter()
+        .filter(|(_, upstream)| matches!(upstream.state(), ServerState::Connected { .. }))
+        .map(|((_, name), _)| name.to_string())
+        .collect();
+    backends.sort_unstable();
+    // Two tenants may each have a server of one name.
+    backends.dedup();
+    reply::value(StatusCode::OK, &Health { status: "ok", backends })
+}
+
+/// Ready once there is a table. A server that is away does not change that.
+pub(super) async fn readiness(State(app): App) -> Response {
+    let published = app.table.load();
+    let ready = app.table.is_complete();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut servers: Vec<Server<'_>> = published
+        .upstreams
+        .iter()
+        .map(|((namespace, name), upstream)| {
+            let (state, tools, reason) = match upstream.state() {
+                ServerState::Connecting => ("connecting", None, None),
+                ServerState::Connected { tools } => ("connected", Some(tools), None),
+                ServerState::Unreachable { reason } => ("unreachable", None, Some(reason)),
+            };
+            Server { namespace: namespace.as_str(), name: name.as_str(), state, tools, reason }
+        })
+        .collect();
+    servers.sort_by_key(|server| (server.namespace, server.name));
+    let body = Readiness {
+        status: if ready { "ready" } else { "starting" },
+        servers,
+        rejected: &published.rejected,
+        conflicts: conflicts(&published),
+    };
+    reply::value(status, &body)
+}
+
+fn conflicts(published: &Published) -> Vec<Conflict> {
+    let diagnostics = published.snapshot.diagnostics().iter();
+    diagnostics
+        .map(|diagnostic| Conflict {
+            resource: diagnostic.resource.to_string(),
+            reason: diagnostic.reason.as_str(),
+            message: diagnostic.message.clone(),
+        })
+        .collect()
+}
+
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    let mut response = Response::new(telemetry.text().into());
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// What the admin port serves.
+pub(crate) fn admin_router(downstream: Arc<Downstream>) -> Router {
+    let telemetry = downstream.telemetry.clone();
+    Router::new()
+        .route("/health", get(health))
+        .route("/readyz", get(readiness))
+        .with_state(downstream)
+        .route("/metrics", get(metrics).with_state(telemetry))
+        .fallback(async || reply::error(StatusCode::NOT_FOUND, "no such path"))
+}

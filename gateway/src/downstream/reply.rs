@@ -1,0 +1,89 @@
+//! Responses that are the same everywhere.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: &'a str,
+}
+
+/// JSON with a status.
+pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A value as JSON.
+pub(crate) fn value(status: StatusCode, value: &impl Serialize) -> Response {
+    json(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// The one shape of errors that are HTTP's, not the protocol's.
+pub(crate) fn error(status: StatusCode, message: &str) -> Response {
+    value(status, &Problem { error: message })
+}
+
+/// 401, which tells clients how to authenticate.
+pub(crate) fn unauthorized(message: &str) -> Response {
+    let mut response = error(StatusCode::UNAUTHORIZED, message);
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fairway\""));
+    response
+}
+
+/// Before the first table nobody can be told who they are.
+pub(crate) fn not_ready() -> Response {
+    let message = "the gateway is starting and has not read its configuration yet; try again";
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// A message was taken and has no answer here.
+pub(crate) fn accepted() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// A message as the whole answer.
+pub(crate) fn message(message: Bytes) -> Response {
+    json(StatusCode::OK, message)
+}
+
+/// A message whose bytes are still coming.
+pub(crate) fn message_body(body: Body) -> Response {
+    json(StatusCode::OK, body)
+}
+
+/// An answer that broke off before any of it was sent.
+pub(crate) fn broken_off() -> Response {
+    error(StatusCode::BAD_GATEWAY, "the answer broke off")
+}
+
+/// A stream of events that no proxy on the way may hold back (PROTOCOL 29).
+pub(crate) fn events(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Headers for every response.
+pub(crate) async fn harden(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

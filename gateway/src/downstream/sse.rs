@@ -1,0 +1,268 @@
+//! HTTP+SSE, 2024-11-05: one stream carries all answers, messages are posted beside it.
+//!
+//! A client that comes back after the stream ended does not say `initialize` again (PROTOCOL §4),
+//! so every stream serves calls from its first moment: that is how such sessions outlive a restart.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::response::Response;
+use bytes::BytesMut;
+use gateway_core::{Namespace, Principal, Scope};
+use jiff::Timestamp;
+use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, error_response};
+use mcp::{Era, Message, ProtocolVersion, sse};
+use tokio::sync::mpsc;
+
+use super::dispatch::{Asked, Asker, Reply, dispatch, overloaded};
+use super::events::{EventBody, MAX_CALLS, Outgoing};
+use super::streamable::{cancel, initialized, requested_version, unreadable};
+use super::{App, Downstream, read_body, reply, split};
+use crate::authn::{Source, parameter};
+use crate::session::{Session, SessionId, Transport};
+
+/// Sessions rarely meet in one shard.
+const SHARDS: usize = 64;
+
+/// All open streams.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    shards: Arc<[Mutex<HashMap<SessionId, OpenStream>>; SHARDS]>,
+}
+
+/// How to reach an open stream.
+#[derive(Debug, Clone)]
+struct OpenStream {
+    outgoing: mpsc::Sender<Outgoing>,
+    principal: Principal,
+    /// The key stood in the URL, which clients drop: the id of the stream stands for it.
+    by_query: bool,
+}
+
+/// A stream's place in the table, given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    id: SessionId,
+    shards: Weak<[Mutex<HashMap<SessionId, OpenStream>>; SHARDS]>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(shards) = self.shards.upgrade() {
+            lock(&shards[self.id.shard(SHARDS)]).remove(&self.id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Streams {
+    pub(crate) fn new() -> Self {
+        Self { shards: Arc::new(std::array::from_fn(|_| Mutex::default())) }
+    }
+
+    fn enter(
+        &self,
+        id: SessionId,
+        principal: Principal,
+        by_query: bool,
+    ) -> (Stream, mpsc::Receiver<Outgoing>) {
+        let (outgoing, received) = mpsc::channel(MAX_CALLS);
+        let stream = OpenStream { outgoing, principal, by_query };
+        lock(&self.shards[id.shard(SHARDS)]).insert(id, stream);
+        (Stream { id, shards: Arc::downgrade(&self.shards) }, received)
+    }
+
+    fn get(&self, id: SessionId) -> Option<OpenStream> {
+        lock(&self.shards[id.shard(SHARDS)]).get(&id).cloned()
+    }
+}
+
+/// Opens a stream.
+pub(super) async fn open(State(app): App, request: Request<Body>) -> Response {
+    let (parts, _, target) = split(request);
+    let (principal, source) = match app.admit(&parts, &target).await {
+        Ok(admitted) => admitted,
+        Err(response) => return response,
+    };
+    let version = ProtocolVersion::V2024_11_05;
+    let now = Timestamp::now();
+    let begun = app.sealer.begin(&principal, &Scope::All, Transport::Sse, version, now);
+    let Some((session, token)) = begun else {
+        return reply::error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "no session can be begun, try again",
+        );
+    };
+    app.telemetry.sessions.inc();
+    let stream = app.streams.enter(session.id, principal.clone(), source == Source::Query);
+    let mut start = BytesMut::new();
+    // How soon a client whose stream ended comes back: at once, but not all in one moment.
+    start.extend_from_slice(format!("retry: {}\n", jittered_retry()).as_bytes());
+    let endpoint = format!("{}?session_id={token}", endpoint(parts.uri.path()));
+    sse::event(Some("endpoint"), None, endpoint.as_bytes(), &mut start);
+    reply::events(Body::new(EventBody::carrying(app, principal, session, stream, start.freeze())))
+}
+
+/// Where messages are posted for a stream opened at `path`, relative to the same origin.
+fn endpoint(path: &str) -> String {
+    match path.strip_suffix("/mcp/sse") {
+        Some(prefix) => format!("{prefix}/mcp/messages"),
+        None => "/messages/".to_owned(),
+    }
+}
+
+/// 100 to 500 ms.
+fn jittered_retry() -> u64 {
+    let mut random = [0];
+    // Without randomness all come back in one moment, which is a burden, not a fault.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    100 + u64::from(random[0]) * 400 / 255
+}
+
+/// Takes a message for a stream; its answer goes out there.
+pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
+    let (parts, body, target) = split(request);
+    if let Err(response) = app.admit_unkeyed(&parts).await {
+        return response;
+    }
+    let token = parts.uri.query().and_then(|query| parameter(query, "session_id"));
+    let presented = app.authenticator.authenticate(&parts, target.tenant.as_ref());
+    let Some(token) = token else {
+        return match presented {
+            Ok(_) => reply::error(StatusCode::BAD_REQUEST, "post to the URL of the endpoint event"),
+            Err(error) => {
+                app.telemetry.unauthorized.inc();
+                reply::unauthorized(&error.to_string())
+            }
+        };
+    };
+    let presented = match presented {
+        Ok((principal, _)) => Some(principal),
+        Err(crate::authn::Unauthorized::Missing) => None,
+        Err(error) => {
+            app.telemetry.unauthorized.inc();
+            return reply::unauthorized(&error.to_string());
+        }
+    };
+    let found = find(&app, &token, presented, target.tenant.as_ref());
+    let (session, stream, principal) = match found {
+        Ok(found) => found,
+        Err(response) => return response,
+    };
+    let body = match read_body(&parts, body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let outgoing = match Message::parse(&body) {
+        Ok(Message::Request { id, method, params }) => {
+            let asked = Asked { message: &body, id, method: &method, params };
+            // A place first: a call that is started must have somewhere to go.
+            let Ok(place) = stream.outgoing.try_reserve() else {
+                return reply::json(StatusCode::TOO_MANY_REQUESTS, overloaded(id));
+            };
+            place.send(answer(&app, &asked, &principal, &session));
+            None
+        }
+        Ok(Message::Notification { method, params }) => {
+            if method == "notifications/cancelled" {
+                cancel(&app, &session, &body, params);
+            }
+            None
+        }
+        Ok(Message::Response { .. }) => None,
+        Err(error) => Some(unreadable(&error)),
+    };
+    outgoing.unwrap_or_else(reply::accepted)
+}
+
+fn answer(
+    app: &Downstream,
+    asked: &Asked<'_>,
+    principal: &Principal,
+    session: &Session,
+) -> Outgoing {
+    let id = asked.id;
+    let refuse =
+        |code, message: &str| Outgoing::Message(error_response(Some(id.as_json()), code, message));
+    if Era::of(asked.method, asked.params, None) == Era::Modern {
+        return refuse(METHOD_NOT_FOUND, "begin with initialize: 2026-07-28 has no HTTP+SSE");
+    }
+    if asked.method == "initialize" {
+        return match requested_version(asked.params) {
+            Some(version) => Outgoing::Message(initialized(id, version)),
+            None => refuse(INVALID_PARAMS, "initialize needs a `protocolVersion`"),
+        };
+    }
+    let asker = Asker { principal, scope: &session.scope, session: Some(session.id) };
+    match dispatch(asked, asker, app) {
+        Reply::Now(message) => Outgoing::Message(message),
+        Reply::Call(call) => Outgoing::Call(call),
+    }
+}
+
+/// The open stream of an id, and the principal it belongs to as the table of now has it. A
+/// credential that is sent must be the stream's; without one the id itself is the credential if the
+/// stream was opened by `?api_key=` and its key is still good.
+#[allow(clippy::result_large_err)]
+fn find(
+    app: &Downstream,
+    token: &str,
+    presented: Option<Principal>,
+    tenant: Option<&Namespace>,
+) -> Result<(Session, OpenStream, Principal), Response> {
+    let gone = || {
+        let message = "this stream has ended; open /sse again and post to its new endpoint";
+        reply::error(StatusCode::NOT_FOUND, message)
+    };
+    let missing = || {
+        app.telemetry.unauthorized.inc();
+        reply::unauthorized("missing API key")
+    };
+    let opened = app
+        .sealer
+        .open(token, Timestamp::now())
+        .filter(|session| session.transport == Transport::Sse)
+        .and_then(|session| Some((app.streams.get(session.id)?, session)));
+    let Some((stream, session)) = opened else {
+        // Who shows no key is not told which streams there are.
+        return Err(if presented.is_some() { gone() } else { missing() });
+    };
+    let principal = match presented {
+        Some(principal) if session.belongs_to(&principal) => principal,
+        Some(_) => return Err(gone()),
+        None if stream.by_query => {
+            let principal = app.table.renew(&stream.principal).ok_or_else(|| {
+                app.telemetry.unauthorized.inc();
+                reply::unauthorized("the API key of this stream is no longer valid")
+            })?;
+            if tenant.is_some_and(|tenant| *tenant != principal.key.namespace) {
+                return Err(missing());
+            }
+            principal
+        }
+        None => return Err(missing()),
+    };
+    Ok((session, stream, principal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_stay_beside_their_stream() {
+        for (stream, expected) in [
+            ("/sse", "/messages/"),
+            ("/mcp/sse", "/mcp/messages"),
+            ("/t/team/mcp/sse", "/t/team/mcp/messages"),
+        ] {
+            assert_eq!(endpoint(stream), expected, "{stream}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Streamable HTTP, 2025-03-26 to 2025-11-25: POST, GET and DELETE at one URL.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use gateway_core::{Principal, Scope};
+use jiff::Timestamp;
+use mcp::error::{
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, error_response,
+};
+use mcp::lifecycle::{
+    Capabilities, Implementation, InitializeParams, InitializeResult, ListChanged,
+};
+use mcp::message::Id;
+use mcp::tool::CancelledParams;
+use mcp::{Era, Message, ParseError, ProtocolVersion};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::dispatch::{Asked, Asker, Reply, dispatch, result};
+use super::events::EventBody;
+use super::{App, Downstream, Target, answer, read_body, reply, split};
+use crate::session::{Session, Transport};
+use crate::upstream::ClientKey;
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// One message of a client.
+pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
+    let (parts, body, target) = split(request);
+    let principal = match app.admit(&parts, &target).await {
+        Ok((principal, _)) => principal,
+        Err(response) => return response,
+    };
+    let session = match session(&app, &parts, &target, &principal) {
+        Ok(session) => session,
+        Err(response) => return response,
+    };
+    let Some(accepts) = Accepts::of(&parts.headers) else {
+        let message = "accept application/json, and text/event-stream for progress";
+        return reply::error(StatusCode::NOT_ACCEPTABLE, message);
+    };
+    let body = match read_body(&parts, body).await {
+        Ok(body) => unwrap(body),
+        Err(response) => return response,
+    };
+    match Message::parse(&body) {
+        Ok(Message::Request { id, method, params }) => {
+            let asked = Asked { message: &body, id, method: &method, params };
+            let version = parts.headers.get(PROTOCOL_VERSION).and_then(|v| v.to_str().ok());
+            if Era::of(&method, params, version) == Era::Modern {
+                return not_this_era(id, &method);
+            }
+            if let Some(refusal) = unknown_version(id, version) {
+                return refusal;
+            }
+            if method == "initialize" {
+                return initialize(&app, &asked, &principal, &target.scope);
+            }
+            let asker = Asker {
+                principal: &principal,
+                scope: &target.scope,
+                session: session.map(|session| session.id),
+            };
+            match dispatch(&asked, asker, &app) {
+                Reply::Now(message) => reply::message(message),
+                Reply::Call(call) => answer::respond(call, accepts.events).await,
+            }
+        }
+        Ok(Message::Notification { method, params }) => {
+            if let (Some(session), "notifications/cancelled") = (&session, &*method) {
+                cancel(&app, session, &body, params);
+            }
+            reply::accepted()
+        }
+        // We ask clients for nothing yet, so there is nothing that an answer could belong to.
+        Ok(Message::Response { .. }) => reply::accepted(),
+        Err(error) => unreadable(&error),
+    }
+}
+
+/// The stream on which the gateway speaks unasked.
+pub(super) async fn get(State(app): App, request: Request<Body>) -> Response {
+    let (parts, _, target) = split(request);
+    let principal = match app.admit(&parts, &target).await {
+        Ok((principal, _)) => principal,
+        Err(response) => return response,
+    };
+    match session(&app, &parts, &target, &principal) {
+        Err(response) => response,
+        Ok(None) => {
+            let message = "a stream belongs to a session: POST initialize first and send its \
+                           Mcp-Session-Id, or use /sse";
+            reply::error(StatusCode::BAD_REQUEST, message)
+        }
+        Ok(Some(session)) => {
+            let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
+            let seen = last.and_then(|id| u64::from_str_radix(id, 16).ok());
+            reply::events(Body::new(EventBody::listening(app, principal, session, seen)))
+        }
+    }
+}
+
+/// The end of a session.
+pub(super) async fn delete(State(app): App, request: Request<Body>) -> Response {
+    let (parts, _, target) = split(request);
+    let principal = match app.admit(&parts, &target).await {
+        Ok((principal, _)) => principal,
+        Err(response) => return response,
+    };
+    match session(&app, &parts, &target, &principal) {
+        Err(response) => response,
+        Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),
+        Ok(Some(session)) => {
+            app.tombstones.bury(session.id);
+            let client = ClientKey::new(&principal, Some(session.id));
+            for upstream in app.table.load().upstreams.values() {
+                if let Some(leg) = upstream.forget(&client) {
+                    leg.close(upstream).await;
+                }
+            }
+            let mut response = reply::accepted();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+    }
+}
+
+/// The session a request names. None is fine: such a request is a one-shot.
+#[allow(clippy::result_large_err)]
+fn session(
+    app: &Downstream,
+    parts: &Parts,
+    target: &Target,
+    principal: &Principal,
+) -> Result<Option<Session>, Response> {
+    let Some(token) = parts.headers.get(SESSION_ID) else { return Ok(None) };
+    token
+        .to_str()
+        .ok()
+        .and_then(|token| app.sealer.open(token, Timestamp::now()))
+        .filter(|session| {
+            session.transport == Transport::Streamable
+                && session.belongs_to(principal)
+                && session.scope == target.scope
+                && !app.tombstones.holds(session.id)
+        })
+        .map(Some)
+        .ok_or_else(|| {
+            let message = "no such session: it is another key's, another URL's, expired or \
+                           deleted; POST initialize to begin a new one";
+            reply::error(StatusCode::NOT_FOUND, message)
+        })
+}
+
+fn initialize(
+    app: &Downstream,
+    asked: &Asked<'_>,
+    principal: &Principal,
+    scope: &Scope,
+) -> Response {
+    if let Scope::Server(server) = scope
+        && !principal.tenant.knows(server, principal)
+    {
+        let message = "no such server, or none this key may use";
+        return reply::error(StatusCode::NOT_FOUND, message);
+    }
+    let Some(version) = requested_version(asked.params) else {
+        return refuse(asked.id, INVALID_PARAMS, "initialize needs a `protocolVersion`");
+    };
+    let now = Timestamp::now();
+    let begun = app.sealer.begin(principal, scope, Transport::Streamable, version, now);
+    let token = begun.and_then(|(_, token)| HeaderValue::from_str(&token).ok());
+    let Some(mut token) = token else {
+        return refuse(asked.id, INTERNAL_ERROR, "no session can be begun, try again");
+    };
+    app.telemetry.sessions.inc();
+    token.set_sensitive(true);
+    let mut response = reply::message(initialized(asked.id, version));
+    response.headers_mut().insert(SESSION_ID, token);
+    response
+}
+
+/// The version a client asks for, or the one we offer instead.
+pub(super) fn requested_version(params: Option<&RawValue>) -> Option<ProtocolVersion> {
+    let params: InitializeParams<'_> = serde_json::from_str(params?.get()).ok()?;
+    Some(ProtocolVersion::negotiate(&params.protocol_version))
+}
+
+/// The answer to `initialize`. It touches no server: what it offers must hold for servers that are
+/// added later.
+pub(super) fn initialized(id: Id<'_>, version: ProtocolVersion) -> Bytes {
+    let answer = InitializeResult {
+        protocol_version: version.as_str(),
+        // Without `listChanged` Claude Code drops every list_changed.
+        capabilities: Capabilities { tools: ListChanged { list_changed: true } },
+        server_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
+        instructions: None,
+    };
+    result(id, &serde_json::to_string(&answer).unwrap_or_default())
+}
+
+/// Passes a cancellation on to the call it means.
+pub(super) fn cancel(app: &Downstream, session: &Session, body: &Bytes, params: Option<&RawValue>) {
+    let params: Option<CancelledParams<'_>> =
+        params.and_then(|params| serde_json::from_str(params.get()).ok());
+    if let Some(params) = params {
+        app.calls.cancel(session.id, body.slice_ref(params.request_id.get().as_bytes()));
+    }
+}
+
+/// A client of 2026-07-28 tries that era first and falls back to `initialize` after an answer like
+/// this one (2026-07-28, basic/versioning, detection).
+fn not_this_era(id: Id<'_>, method: &str) -> Response {
+    let message = format!(
+        "{method} of 2026-07-28 is not served here; begin with initialize, version {}",
+        ProtocolVersion::LATEST
+    );
+    let body = error_response(Some(id.as_json()), METHOD_NOT_FOUND, &message);
+    reply::json(StatusCode::BAD_REQUEST, body)
+}
+
+fn unknown_version(id: Id<'_>, version: Option<&str>) -> Option<Response> {
+    let version = version.filter(|version| ProtocolVersion::from_wire(version).is_none())?;
+    let known: String = version.chars().take(32).collect();
+    let message = format!("MCP-Protocol-Version {known} is not supported");
+    let body = error_response(Some(id.as_json()), INVALID_REQUEST, &message);
+    Some(reply::json(StatusCode::BAD_REQUEST, body))
+}
+
+fn refuse(id: Id<'_>, code: i32, message: &str) -> Response {
+    reply::message(error_response(Some(id.as_json()), code, message))
+}
+
+/// The answer to what is no message.
+pub(super) fn unreadable(error: &ParseError) -> Response {
+    let (code, id) = match error {
+        ParseError::Shape { id, .. } => (INVALID_REQUEST, id.as_deref()),
+        _ => (PARSE_ERROR, None),
+    };
+    reply::json(StatusCode::BAD_REQUEST, error_response(id, code, &error.to_string()))
+}
+
+/// What a client takes for an answer.
+struct Accepts {
+    events: bool,
+}
+
+impl Accepts {
+    /// `None` if it takes no JSON. A client that does not say takes JSON only.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(header::ACCEPT).iter().peekable();
+        if values.peek().is_none() {
+            return Some(Self { events: false });
+        }
+        let (mut json, mut events) = (false, false);
+        for range in values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')) {
+            match range.split(';').next().unwrap_or_default().trim() {
+                "application/json" | "application/*" | "*/*" => json = true,
+                "text/event-stream" | "text/*" => events = true,
+                _ => {}
+            }
+        }
+        json.then_some(Self { events })
+    }
+}
+
+/// Takes the wrapped form `{"version":…,"request":{…}}` apart.
+fn unwrap(body: Bytes) -> Bytes {
+    #[derive(Deserialize)]
+    struct Wrapped<'a> {
+        #[serde(borrow)]
+        request: &'a RawValue,
+        #[serde(borrow)]
+        jsonrpc: Option<&'a RawValue>,
+    }
+    // Every JSON-RPC message names its version: only what does not is looked at again.
+    if memchr::memmem::find(&body, b"\"jsonrpc\"").is_some_and(|at| at < 64) {
+        return body;
+    }
+    match serde_json::from_slice::<Wrapped<'_>>(&body) {
+        Ok(Wrapped { request, jsonrpc: None }) => body.slice_ref(request.get().as_bytes()),
+        _ => body,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wrapped_form_is_taken_apart() {
+        let plain = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        for (body, expected) in [
+            (plain.to_owned(), plain),
+            (format!(r#"{{"request":{plain}}}"#), plain),
+            (format!(r#"{{"version":"1","request": {plain} }}"#), plain),
+            ("{".to_owned(), "{"),
+        ] {
+            assert_eq!(unwrap(Bytes::from(body.clone())), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn accept_says_what_may_come() {
+        for (accept, expected) in [
+            (None, Some(false)),
+            (Some("application/json, text/event-stream"), Some(true)),
+            (Some("application/json"), Some(false)),
+            (Some("*/*"), Some(false)),
+            (Some("text/event-stream"), None),
+            (Some("text/html"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(Accepts::of(&headers).map(|accepts| accepts.events), expected, "{accept:?}");
+        }
+    }
+}

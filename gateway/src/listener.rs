@@ -1,0 +1,210 @@
+//! The client port: accepts connections and hands them to workers, within bounds.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::telemetry::Telemetry;
+use crate::watchdog::{Busy, Watched, watch};
+use crate::worker;
+
+/// Connections of all clients.
+const MAX_CONNECTIONS: usize = 20_000;
+/// Connections of one address. High, because an Ingress is one address.
+const MAX_PER_PEER: usize = 15_000;
+/// Largest head of a request.
+const MAX_HEAD: usize = 32 * 1024;
+/// Connections that wait for a worker.
+const QUEUE: usize = 1024;
+/// After a failed accept, which is mostly a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long connections may take to end when the gateway stops.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// Connections under way, counted by address.
+#[derive(Debug, Default)]
+struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// The place of one connection among its peer's.
+struct Place {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Peers {
+    /// `None` when the peer, or all together, have too many.
+    fn enter(self: &Arc<Self>, peer: IpAddr, telemetry: &Arc<Telemetry>) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = usize::try_from(telemetry.connections.get()).unwrap_or_default();
+        let count = counts.entry(peer).or_default();
+        if *count >= MAX_PER_PEER || all >= MAX_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        telemetry.connections.inc();
+        Some(Place { peers: self.clone(), peer, telemetry: telemetry.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.telemetry.connections.dec();
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
+}
+
+type Accepted = (std::net::TcpStream, Place);
+
+/// The threads that serve clients.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Waits until all connections ended, or their grace did.
+    pub(crate) fn join(self) {
+        for thread in self.threads {
+            // A worker that panicked is down already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves `router` on `listener` from one thread a processor, until `stop`.
+pub(crate) fn serve(
+    listener: TcpListener,
+    router: &Router,
+    telemetry: &Arc<Telemetry>,
+    stop: &CancellationToken,
+) -> io::Result<Workers> {
+    let mut queues = Vec::new();
+    let mut threads = Vec::new();
+    for index in 1..=worker::count() {
+        let (queue, accepted) = mpsc::channel(QUEUE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (router, stop) = (router.clone(), stop.clone());
+        threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            worker::enter(index);
+            runtime.block_on(work(accepted, router, stop));
+        })?);
+        queues.push(queue);
+    }
+    tokio::spawn(accept(listener, queues, telemetry.clone(), stop.clone()));
+    Ok(Workers { threads })
+}
+
+/// Hands connections to the workers in turn.
+async fn accept(
+    listener: TcpListener,
+    queues: Vec<mpsc::Sender<Accepted>>,
+    telemetry: Arc<Telemetry>,
+    stop: CancellationToken,
+) {
+    let peers = Arc::new(Peers::default());
+    let mut turn = queues.iter().cycle();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = peers.enter(peer.ip(), &telemetry) else { continue };
+        let (Ok(stream), Some(queue)) = (prepare(stream, peer), turn.next()) else { continue };
+        if queue.send((stream, place)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes the stream off this thread's runtime.
+fn prepare(stream: TcpStream, _peer: SocketAddr) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    let keep_alive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(20))
+        .with_retries(3);
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
+    stream.into_std()
+}
+
+async fn work(mut accepted: mpsc::Receiver<Accepted>, router: Router, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            next = accepted.recv() => next,
+        };
+        let Some((stream, place)) = next else { break };
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            connections.spawn(connection(stream, place, router.clone(), stop.clone()));
+        }
+    }
+    connections.close();
+    // What has not ended by then is cut: the process is about to go.
+    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
+}
+
+async fn connection(stream: TcpStream, place: Place, router: Router, stop: CancellationToken) {
+    let (stream, watchdog, activity) = watch(stream);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = Busy::new(&activity);
+        let mut router = router.clone();
+        async move {
+            let response = router.call(request).await?;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Watched::new(body, busy)))
+        }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => {
+            // Clients leave as they like: only worth a word when something is looked for.
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+        () = watchdog => {}
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+    drop(place);
+}

@@ -1,0 +1,6 @@
+//! Where entries come from.
+
+mod directory;
+mod manifest;
+
+pub(crate) use directory::watch as watch_directory;

@@ -1,0 +1,367 @@
+//! Manifests in directories: read at the start and whenever something changes there.
+//!
+//! Like `kubectl apply -f DIR`: files `*.yaml`, `*.yml` and `*.json`, not those of folders inside.
+//! What does not parse or validate leaves the last good version in force.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::{Claim, Entry, Pepper, ResourceRef, Secrets};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::manifest::{Document, Unreadable, read};
+use crate::table::{Change, Changes, Rejected};
+
+/// Editors write in several steps; a change is read when it has been quiet for so long.
+const QUIET: Duration = Duration::from_millis(20);
+/// Whatever the system reports, everything is read again after this time: watches can overflow.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Largest manifest.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// Reads the directories and sends what they hold, then what changes, until `stop`.
+///
+/// # Errors
+/// A directory that cannot be read at the start. Later it counts as unchanged.
+pub(crate) async fn watch(
+    directories: Vec<PathBuf>,
+    pepper: Pepper,
+    changes: Changes,
+    stop: CancellationToken,
+) -> io::Result<impl Future<Output = ()>> {
+    // Watched before it is read, so that nothing falls between.
+    let (changed, watcher) = observe(&directories)?;
+    let mut directory = Directory::new(pepper);
+    let first = directory.take(load(&directories)?);
+    // Without a receiver the gateway is stopping.
+    let _ = changes.send(first.unwrap_or_default()).await;
+    Ok(async move {
+        let _watcher = watcher;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = changed.notified() => settle(&changed).await,
+                () = sleep(RESYNC) => {}
+            }
+            match load(&directories) {
+                Ok(files) => {
+                    if let Some(change) = directory.take(files)
+                        && changes.send(change).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "cannot read the directory of manifests"),
+            }
+        }
+    })
+}
+
+async fn settle(changed: &Notify) {
+    while timeout(QUIET, changed.notified()).await.is_ok() {}
+}
+
+fn observe(directories: &[PathBuf]) -> io::Result<(Arc<Notify>, RecommendedWatcher)> {
+    let changed = Arc::new(Notify::new());
+    let notify = changed.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event, too, and would make us read for ever.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            notify.notify_one();
+        }
+    })
+    .map_err(io::Error::other)?;
+    for directory in directories {
+        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+    }
+    Ok((changed, watcher))
+}
+
+/// Text of every file, or why it cannot be read, by path.
+type Files = BTreeMap<PathBuf, Result<String, String>>;
+
+fn load(directories: &[PathBuf]) -> io::Result<Files> {
+    let mut files = Files::new();
+    for directory in directories {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let manifest = path
+                .extension()
+                .and_then(|extension| extension.to_str())
+                .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
+            if manifest {
+                match load_file(&path) {
+                    // Gone between the two looks.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    read => {
+                        files.insert(path, read.map_err(|error| error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn load_file(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    // A pipe would never end.
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20)));
+    }
+    fs::read_to_string(path)
+}
+
+/// A file as it was last read.
+#[derive(Debug, Default)]
+struct Manifest {
+    read: Option<Result<String, String>>,
+    /// Its documents, each in its last good version.
+    documents: Vec<Document>,
+    rejected: Vec<Rejected>,
+}
+
+/// What the directories hold.
+struct Directory {
+    pepper: Pepper,
+    manifests: BTreeMap<PathBuf, Manifest>,
+    /// Counts the changes: a resource that appears in a later one has the later claim.
+    round: i64,
+    claims: BTreeMap<ResourceRef, Claim>,
+    /// Entries in force.
+    entries: BTreeMap<ResourceRef, Entry>,
+    rejected: Vec<Rejected>,
+}
+
+impl Directory {
+    const fn new(pepper: Pepper) -> Self {
+        Self {
+            pepper,
+            manifests: BTreeMap::new(),
+            round: 0,
+            claims: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// Takes in what the files say now. `None` when that changes nothing.
+    fn take(&mut self, files: Files) -> Option<Change> {
+        self.round += 1;
+        self.manifests.retain(|path, _| files.contains_key(path));
+        for (path, text) in files {
+            let manifest = self.manifests.entry(path.clone()).or_default();
+            if manifest.read.as_ref() != Some(&text) {
+                manifest.update(&path, text);
+            }
+        }
+        self.resolve()
+    }
+
+    /// Turns documents into entries, and tells what became different.
+    fn resolve(&mut self) -> Option<Change> {
+        let (mut secrets, mut rejected) = (Secrets::default(), Vec::new());
+        for manifest in self.manifests.values() {
+            rejected.extend(manifest.rejected.iter().cloned());
+            for document in &manifest.documents {
+                if let Document::Secret(secret) = document {
+                    secrets.insert((**secret).clone());
+                }
+            }
+        }
+        let mut entries = BTreeMap::new();
+        let mut holders: BTreeMap<ResourceRef, &Path> = BTreeMap::new();
+        for (path, manifest) in &self.manifests {
+            for document in &manifest.documents {
+                let Document::Resource(resource) = document else { continue };
+                let reference = resource.resource();
+                let mut reject = |reason: String| {
+                    rejected.push(reject(path, Some(reference.to_string()), reason));
+                };
+                if let Some(holder) = holders.get(&reference) {
+                    reject(format!("is already in {}; remove one", file_name(holder)));
+                    continue;
+                }
+                holders.insert(reference.clone(), path);
+                let tie = path.to_string_lossy().into();
+                let claim = self.claims.entry(reference.clone());
+                let claim = claim.or_insert(Claim { created: self.round, tie }).clone();
+                match Entry::from_resource(resource, claim, &secrets, &self.pepper) {
+                    Ok(entry) => {
+                        entries.insert(reference, entry);
+                    }
+                    Err(invalid) => {
+                        reject(invalid.to_string());
+                        // The last good version stays in force.
+                        if let Some(entry) = self.entries.get(&reference) {
+                            entries.insert(reference, entry.clone());
+                        }
+                    }
+                }
+            }
+        }
+        self.claims.retain(|reference, _| holders.contains_key(reference));
+        self.publish(entries, rejected)
+    }
+
+    fn publish(
+        &mut self,
+        entries: BTreeMap<ResourceRef, Entry>,
+        rejected: Vec<Rejected>,
+    ) -> Option<Change> {
+        let applied: Vec<Entry> = entries
+            .iter()
+            .filter(|(reference, entry)| self.entries.get(reference) != Some(entry))
+            .map(|(_, entry)| entry.clone())
+            .collect();
+        let gone = self.entries.keys().filter(|reference| !entries.contains_key(reference));
+        let deleted: Vec<ResourceRef> = gone.cloned().collect();
+        for entry in &applied {
+            tracing::info!(resource = %entry.resource(), "manifest is in force");
+        }
+        for resource in &deleted {
+            tracing::info!(%resource, "manifest is gone");
+        }
+        for Rejected { file, resource, reason } in
+            rejected.iter().filter(|rejected| !self.rejected.contains(rejected))
+        {
+            let resource = resource.as_deref().unwrap_or_default();
+            tracing::warn!(file, resource, reason, "manifest is not in force");
+        }
+        let same = applied.is_empty() && deleted.is_empty() && rejected == self.rejected;
+        self.entries = entries;
+        self.rejected.clone_from(&rejected);
+        (!same).then_some(Change::Source { applied, deleted, rejected })
+    }
+}
+
+impl Manifest {
+    fn update(&mut self, path: &Path, text: Result<String, String>) {
+        self.rejected.clear();
+        match text.as_ref().map_err(Clone::clone).and_then(|text| documents(text)) {
+            Ok(documents) => {
+                let before = std::mem::take(&mut self.documents);
+                for document in documents {
+                    match document {
+                        Ok(document) => self.documents.push(document),
+                        Err(unreadable) => {
+                            let what = unreadable.what.as_ref();
+                            let last = what.and_then(|what| {
+                                before.iter().find(|document| identity(document) == *what)
+                            });
+                            self.documents.extend(last.cloned());
+                            let resource = what.map(|(kind, namespace, name)| {
+                                format!("{kind} {namespace}/{name}")
+                            });
+                            self.rejected.push(reject(path, resource, unreadable.reason));
+                        }
+                    }
+                }
+            }
+            Err(reason) => self.rejected.push(reject(path, None, reason)),
+        }
+        self.read = Some(text);
+    }
+}
+
+fn documents(text: &str) -> Result<Vec<Result<Document, Unreadable>>, String> {
+    // Most editors empty a file before they write it.
+    if text.trim().is_empty() {
+        return Err("is empty; remove the file to remove its resources".to_owned());
+    }
+    read(text)
+}
+
+fn identity(document: &Document) -> (String, String, String) {
+    match document {
+        Document::Resource(resource) => {
+            let ResourceRef { kind, namespace, name } = resource.resource();
+            (kind.to_string(), namespace.to_string(), name.to_string())
+        }
+        Document::Secret(secret) => (
+            "Secret".to_owned(),
+            secret.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            secret.metadata.name.clone().unwrap_or_default(),
+        ),
+    }
+}
+
+fn reject(path: &Path, resource: Option<String>, reason: String) -> Rejected {
+    Rejected { file: file_name(path), resource, reason }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIT: &str = "apiVersion: fairway.dev/v1alpha1\nkind: McpServer\nmetadata: {name: git}\n";
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        let read = |text: &&str| Ok((*text).to_owned());
+        files.iter().map(|(path, text)| (PathBuf::from(path), read(text))).collect()
+    }
+
+    fn server(url: &str) -> String {
+        format!("{GIT}spec: {{url: '{url}'}}\n")
+    }
+
+    #[test]
+    fn only_what_changed_is_applied_and_what_is_gone_deleted() {
+        let mut directory = Directory::new(Pepper::new(b"pepper"));
+
+        let first = directory.take(files(&[("a.yaml", &server("http://a"))]));
+        let same = directory.take(files(&[("a.yaml", &server("http://a"))]));
+        let changed = directory.take(files(&[("a.yaml", &server("http://b"))]));
+        let gone = directory.take(files(&[]));
+
+        assert!(matches!(first, Some(Change::Source { applied, .. }) if applied.len() == 1));
+        assert!(same.is_none());
+        assert!(matches!(changed, Some(Change::Source { applied, .. }) if applied.len() == 1));
+        assert!(matches!(gone, Some(Change::Source { deleted, .. }) if deleted.len() == 1));
+    }
+
+    #[test]
+    fn a_broken_file_leaves_the_last_good_version() {
+        let mut directory = Directory::new(Pepper::new(b"pepper"));
+        directory.take(files(&[("a.yaml", &server("http://a"))]));
+        let typo = format!("{GIT}spec: {{ulr: 'http://a'}}\n");
+
+        for broken in ["a: [", "", &typo, &server("ftp://a")] {
+            let change = directory.take(files(&[("a.yaml", broken)]));
+
+            let Some(Change::Source { applied, deleted, rejected }) = change else {
+                panic!("{broken} is not told of")
+            };
+            assert!(applied.is_empty() && deleted.is_empty(), "{broken}");
+            assert_eq!((rejected.len(), rejected[0].file.as_str()), (1, "a.yaml"), "{broken}");
+        }
+    }
+
+    #[test]
+    fn of_two_files_with_one_resource_the_first_counts() {
+        let mut directory = Directory::new(Pepper::new(b"pepper"));
+        let two = [("a.yaml", &*server("http://a")), ("b.yaml", &*server("http://b"))];
+
+        let change = directory.take(files(&two));
+
+        let Some(Change::Source { applied, rejected, .. }) = change else { panic!("no change") };
+        assert_eq!(applied.len(), 1);
+        assert_eq!((rejected[0].file.as_str(), rejected.len()), ("b.yaml", 1));
+        assert!(rejected[0].reason.contains("a.yaml"), "{rejected:?}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Metrics. Every label is a configured name or one of a closed set; handles are looked up when a
+//! server appears, not when it is called.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use gateway_core::{Namespace, ServerName};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    Ok,
+    /// The server answered with an error.
+    Error,
+    /// The server failed: the reason is in the log.
+    Failed,
+    Timeout,
+    Cancelled,
+    /// The client went away before the answer.
+    ClientGone,
+}
+
+impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Ok, Self::Error, Self::Failed, Self::Timeout, Self::Cancelled, Self::ClientGone];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    namespace: String,
+    server: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    namespace: String,
+    server: String,
+    outcome: Outcome,
+}
+
+type Durations = Family<ServerLabels, Histogram, fn() -> Histogram>;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    durations: Durations,
+    up: Family<ServerLabels, Gauge>,
+    /// Streams to clients that are open: GET and HTTP+SSE.
+    pub(crate) streams: Gauge,
+    /// Connections of clients.
+    pub(crate) connections: Gauge,
+    /// Sessions begun.
+    pub(crate) sessions: Counter,
+    /// Requests without a good credential.
+    pub(crate) unauthorized: Counter,
+    /// Manifests that are not in force.
+    pub(crate) rejected: Gauge,
+}
+
+/// Handles to the metrics of one server.
+#[derive(Debug)]
+pub(crate) struct CallMetrics {
+    outcomes: [Counter<u64, AtomicU64>; 6],
+    pub(crate) duration: Histogram,
+    /// 1 while connected.
+    pub(crate) up: Gauge,
+}
+
+impl CallMetrics {
+    pub(crate) fn count(&self, outcome: Outcome) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = <Registry>::with_prefix("fairway");
+        let calls = Family::default();
+        // 0.5 ms to 17 min: from a local tool to the longest call allowed.
+        let durations: Durations =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 21)));
+        let up = Family::default();
+        let (streams, connections) = (Gauge::default(), Gauge::default());
+        let (sessions, unauthorized) = (Counter::default(), Counter::default());
+        let rejected = Gauge::default();
+        registry.register("tool_calls", "Tool calls by server and outcome", calls.clone());
+        registry.register(
+            "tool_call_duration_seconds",
+            "Time from a call to the end of its answer",
+            durations.clone(),
+        );
+        registry.register("upstream_up", "Whether a server is connected", up.clone());
+        registry.register("streams", "Open streams to clients", streams.clone());
+        registry.register("connections", "Open connections of clients", connections.clone());
+        registry.register("sessions", "Sessions begun", sessions.clone());
+        registry.register(
+            "unauthorized_requests",
+            "Requests without a good credential",
+            unauthorized.clone(),
+        );
+        registry.register("rejected_manifests", "Manifests not in force", rejected.clone());
+        Arc::new(Self {
+            registry,
+            calls,
+            durations,
+            up,
+            streams,
+            connections,
+            sessions,
+            unauthorized,
+            rejected,
+        })
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    pub(crate) fn calls_of(&self, namespace: &Namespace, server: &ServerName) -> CallMetrics {
+        let labels = labels(namespace, server);
+        CallMetrics {
+            outcomes: Outcome::ALL.map(|outcome| {
+                self.calls.get_or_create_owned(&call_labels(namespace, server, outcome))
+            }),
+            duration: self.durations.get_or_create_owned(&labels),
+            up: self.up.get_or_create_owned(&labels),
+        }
+    }
+
+    /// Drops the metrics of a server that is gone.
+    pub(crate) fn forget(&self, namespace: &Namespace, server: &ServerName) {
+        for outcome in Outcome::ALL {
+            self.calls.remove(&call_labels(namespace, server, outcome));
+        }
+        self.durations.remove(&labels(namespace, server));
+        self.up.remove(&labels(namespace, server));
+    }
+}
+
+fn labels(namespace: &Namespace, server: &ServerName) -> ServerLabels {
+    ServerLabels { namespace: namespace.to_string(), server: server.to_string() }
+}
+
+fn call_labels(namespace: &Namespace, server: &ServerName, outcome: Outcome) -> CallLabels {
+    CallLabels { namespace: namespace.to_string(), server: server.to_string(), outcome }
+}

@@ -1,0 +1,353 @@
+//! Servers the gateway speaks to: one [`Upstream`] each, kept up by a [`supervisor`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crds::SessionMode;
+use gateway_core::{Endpoint, Principal, ServerEntry};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::session::SessionId;
+use crate::table::{Changes, ServerId};
+use crate::telemetry::{CallMetrics, Telemetry};
+
+mod client;
+pub(crate) mod exchange;
+pub(crate) mod fault;
+pub(crate) mod leg;
+mod stream;
+mod supervisor;
+
+use client::{HttpClient, Requests};
+use fault::Fault;
+use leg::Leg;
+
+/// Legs one principal may hold at one server: some 4 clients of 64 sessions.
+const MAX_LEGS: usize = 256;
+/// Legs nobody used for so long are closed.
+const LEG_IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Which transport a server turned out to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    Streamable,
+    Sse,
+}
+
+/// How a server is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    Connecting,
+    Connected { tools: usize },
+    Unreachable { reason: String },
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    entry: ArcSwap<ServerEntry>,
+    pub(crate) endpoint: Endpoint,
+    session: SessionMode,
+    http: HttpClient,
+    /// 0 until known.
+    link: AtomicU8,
+    shares: AtomicBool,
+    available: AtomicBool,
+    state: watch::Sender<State>,
+    wake: Notify,
+    /// The gateway's own leg: lists, and calls where legs are shared.
+    own: Arc<Slot>,
+    clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
+    stop: CancellationToken,
+    pub(crate) metrics: CallMetrics,
+}
+
+/// Whose leg it is: never two principals', and of one principal one for each session. Requests
+/// without a session share one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ClientKey {
+    key: Arc<str>,
+    session: Option<SessionId>,
+}
+
+impl ClientKey {
+    pub(crate) fn new(principal: &Principal, session: Option<SessionId>) -> Self {
+        // The tenant is the server's: an upstream belongs to one.
+        Self { key: principal.key.name.clone(), session }
+    }
+}
+
+/// A place for a leg that is opened when it is first needed and again when it breaks.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    current: ArcSwapOption<Leg>,
+    /// Held while a leg is opened: all who need it wait for one.
+    opening: tokio::sync::Mutex<()>,
+    used: Mutex<Instant>,
+}
+
+impl Slot {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            current: ArcSwapOption::empty(),
+            opening: tokio::sync::Mutex::new(()),
+            used: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// The leg, if there is a usable one.
+    pub(crate) fn current(&self) -> Option<Arc<Leg>> {
+        self.current.load_full().filter(|leg| !leg.is_closed())
+    }
+
+    /// The leg; opened if there is none, or if `broken` still is the one.
+    pub(crate) async fn open(
+        &self,
+        upstream: &Arc<Upstream>,
+        broken: Option<&Arc<Leg>>,
+    ) -> Result<Arc<Leg>, Fault> {
+        let usable =
+            || self.current().filter(|leg| broken.is_none_or(|broken| !Arc::ptr_eq(leg, broken)));
+        if let Some(leg) = usable() {
+            return Ok(leg);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(leg) = usable() {
+            return Ok(leg);
+        }
+        let link = upstream.link().ok_or_else(|| upstream.outage())?;
+        let leg = Leg::open(upstream, link).await?;
+        self.current.store(Some(leg.clone()));
+        Ok(leg)
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn idle(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+impl Upstream {
+    fn new(entry: Arc<ServerEntry>, stop: CancellationToken, telemetry: &Telemetry) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint: entry.endpoint.clone(),
+            session: entry.session,
+            http: HttpClient::new(entry.timeouts.connect),
+            metrics: telemetry.calls_of(&entry.namespace, &entry.name),
+            entry: ArcSwap::new(entry),
+            link: AtomicU8::new(0),
+            shares: AtomicBool::new(false),
+            available: AtomicBool::new(false),
+            state: watch::Sender::new(State::Connecting),
+            wake: Notify::new(),
+            own: Slot::new(),
+            clients: Mutex::default(),
+            stop,
+        })
+    }
+
+    /// The facts of now: changed credentials and timeouts apply to the next request.
+    pub(crate) fn entry(&self) -> Arc<ServerEntry> {
+        self.entry.load_full()
+    }
+
+    fn requests<'a>(&'a self, entry: &'a ServerEntry) -> Requests<'a> {
+        Requests { entry, endpoint: &self.endpoint }
+    }
+
+    /// How the server is doing.
+    pub(crate) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// The place of the leg for a client's calls.
+    ///
+    /// # Errors
+    /// At once while the server is known to be away, so that nobody waits for it.
+    pub(crate) fn slot(&self, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
+        if !self.available.load(Ordering::Relaxed) {
+            self.refresh();
+            return Err(self.outage());
+        }
+        if self.shares.load(Ordering::Relaxed) {
+            return Ok(self.own.clone());
+        }
+        let client = client();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = clients.get(&client) {
+            slot.touch();
+            return Ok(slot.clone());
+        }
+        let held: Vec<(&ClientKey, &Arc<Slot>)> =
+            clients.iter().filter(|(other, _)| other.key == client.key).collect();
+        if held.len() >= MAX_LEGS {
+            let oldest = held
+                .into_iter()
+                .filter(|(_, slot)| Arc::strong_count(slot) == 1)
+                .max_by_key(|(_, slot)| slot.idle())
+                .map(|(client, _)| client.clone())
+                .ok_or(Fault::Crowded)?;
+            clients.remove(&oldest);
+        }
+        let slot = Slot::new();
+        clients.insert(client, slot.clone());
+        Ok(slot)
+    }
+
+    /// Forgets the leg of a session that ended. Returns it, to be closed.
+    pub(crate) fn forget(&self, client: &ClientKey) -> Option<Arc<Leg>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.remove(client)?.current()
+    }
+
+    /// Asks for a fresh list, or for another attempt to connect, now.
+    pub(crate) fn refresh(&self) {
+        self.wake.notify_one();
+    }
+
+    fn link(&self) -> Option<Link> {
+        match self.link.load(Ordering::Relaxed) {
+            1 => Some(Link::Streamable),
+            2 => Some(Link::Sse),
+            _ => None,
+        }
+    }
+
+    /// Notes what the first contact showed. A server that keeps no session can be shared
+    /// (DESIGN §4: the server decides, never the client's capabilities).
+    fn learn(&self, link: Link, leg: &Leg) {
+        self.link.store(
+            match link {
+                Link::Streamable => 1,
+                Link::Sse => 2,
+            },
+            Ordering::Relaxed,
+        );
+        let shares = match self.session {
+            SessionMode::Auto => !leg.has_session(),
+            SessionMode::Shared => true,
+            SessionMode::PerClient => false,
+        };
+        self.shares.store(shares, Ordering::Relaxed);
+    }
+
+    fn outage(&self) -> Fault {
+        Fault::Unreachable(match &*self.state.borrow() {
+            State::Unreachable { reason } => reason.clone(),
+            State::Connecting | State::Connected { .. } => "still connecting".to_owned(),
+        })
+    }
+
+    fn enter(&self, state: State) {
+        self.available.store(matches!(state, State::Connected { .. }), Ordering::Relaxed);
+        self.metrics.up.set(i64::from(matches!(state, State::Connected { .. })));
+        self.state.send_if_modified(|current| {
+            if *current == state {
+                return false;
+            }
+            let entry = self.entry();
+            match &state {
+                State::Unreachable { reason } => {
+                    tracing::warn!(namespace = %entry.namespace, server = %entry.name, reason, "server is unreachable");
+                }
+                State::Connected { tools } => {
+                    tracing::info!(namespace = %entry.namespace, server = %entry.name, tools, "server is connected");
+                }
+                State::Connecting => {}
+            }
+            *current = state;
+            true
+        });
+    }
+
+    /// Takes away legs that were idle for long, to be closed.
+    fn sweep(&self) -> Vec<Arc<Leg>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = Vec::new();
+        clients.retain(|_, slot| {
+            let keep = slot.idle() < LEG_IDLE || Arc::strong_count(slot) > 1;
+            if !keep {
+                idle.extend(slot.current());
+            }
+            keep
+        });
+        idle
+    }
+
+    fn drain_legs(&self) -> Vec<Arc<Leg>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let legs = clients.drain().filter_map(|(_, slot)| slot.current());
+        legs.chain(self.own.current()).collect()
+    }
+}
+
+/// All servers of the table.
+pub(crate) struct Pool {
+    upstreams: HashMap<ServerId, Arc<Upstream>>,
+    changes: Changes,
+    stop: CancellationToken,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        changes: Changes,
+        stop: CancellationToken,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self { upstreams: HashMap::new(), changes, stop, telemetry }
+    }
+
+    /// Brings the upstreams in line with the entries. One whose address or kind of connection
+    /// changed is started anew, and the old one ends when its calls have.
+    pub(crate) fn reconcile<'a>(
+        &mut self,
+        servers: impl Iterator<Item = &'a Arc<ServerEntry>>,
+    ) -> HashMap<ServerId, Arc<Upstream>> {
+        let mut wanted = HashSet::new();
+        for entry in servers {
+            let id = (entry.namespace.clone(), entry.name.clone());
+            match self.upstreams.get(&id) {
+                Some(upstream) if upstream.serves(entry) => upstream.entry.store(entry.clone()),
+                _ => {
+                    if let Some(old) = self.upstreams.insert(id.clone(), self.start(entry)) {
+                        old.stop.cancel();
+                    }
+                }
+            }
+            wanted.insert(id);
+        }
+        self.upstreams.retain(|id, upstream| {
+            let keep = wanted.contains(id);
+            if !keep {
+                upstream.stop.cancel();
+                self.telemetry.forget(&id.0, &id.1);
+            }
+            keep
+        });
+        self.upstreams.clone()
+    }
+
+    fn start(&self, entry: &Arc<ServerEntry>) -> Arc<Upstream> {
+        let upstream = Upstream::new(entry.clone(), self.stop.child_token(), &self.telemetry);
+        tokio::spawn(supervisor::run(upstream.clone(), self.changes.clone()));
+        upstream
+    }
+}
+
+impl Upstream {
+    /// Whether the entry can be served without new connections.
+    fn serves(&self, entry: &ServerEntry) -> bool {
+        self.endpoint == entry.endpoint
+            && self.session == entry.session
+            && self.entry.load().timeouts.connect == entry.timeouts.connect
+    }
+}

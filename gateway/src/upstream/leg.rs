@@ -1,0 +1,262 @@
+//! A leg: one session with a server, over either transport.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::client::legacy::ResponseFuture;
+use mcp::lifecycle::{Empty, Implementation, InitializeRequest, ServerHello};
+use mcp::message::Outcome;
+use mcp::{Message, ProtocolVersion};
+use tokio::time::timeout;
+
+use super::exchange::{Exchange, Item};
+use super::fault::Fault;
+use super::stream::EventStream;
+use super::{Link, Upstream};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// How long a message that expects no answer may take to be accepted.
+const NOTIFY: Duration = Duration::from_secs(2);
+
+/// One session with a server.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    link: LegLink,
+    /// Ids and progress tokens of our requests: never used twice in a session.
+    next_id: AtomicU64,
+}
+
+#[derive(Debug)]
+enum LegLink {
+    Streamable {
+        /// Sent with every request: protocol version and, if the server keeps one, session id.
+        headers: HeaderMap,
+    },
+    Sse(EventStream),
+}
+
+impl Leg {
+    /// Begins a session: `initialize`, then `notifications/initialized`.
+    pub(crate) async fn open(upstream: &Arc<Upstream>, link: Link) -> Result<Arc<Self>, Fault> {
+        let leg = match link {
+            Link::Streamable => Self::open_streamable(upstream).await?,
+            Link::Sse => Self::open_sse(upstream).await?,
+        };
+        Ok(Arc::new(leg))
+    }
+
+    async fn open_streamable(upstream: &Upstream) -> Result<Self, Fault> {
+        let entry = upstream.entry();
+        let requests = upstream.requests(&entry);
+        let request =
+            requests.post(&upstream.endpoint.streamable, &HeaderMap::new(), initialize(0));
+        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        let session = response.headers().get(SESSION_ID).cloned();
+        let answer = Exchange::head(response, Bytes::from_static(b"0"))?;
+        let version = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
+        let mut headers = HeaderMap::new();
+        if let Ok(version) = HeaderValue::from_str(&version) {
+            headers.insert(PROTOCOL_VERSION, version);
+        }
+        if let Some(mut session) = session {
+            session.set_sensitive(true);
+            headers.insert(SESSION_ID, session);
+        }
+        let leg = Self { link: LegLink::Streamable { headers }, next_id: AtomicU64::new(1) };
+        leg.notify(upstream, Bytes::from_static(INITIALIZED)).await?;
+        Ok(leg)
+    }
+
+    async fn open_sse(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+        let request_timeout = upstream.entry().timeouts.request;
+        let stream = EventStream::open(upstream).await?;
+        let leg = Self { link: LegLink::Sse(stream), next_id: AtomicU64::new(1) };
+        let answer = leg.send(upstream, 0, initialize(0), Bytes::from_static(b"0"))?;
+        hello(&answer_to(0, answer, request_timeout).await?)?;
+        leg.notify(upstream, Bytes::from_static(INITIALIZED)).await?;
+        Ok(leg)
+    }
+
+    /// An id for the next request.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the server keeps a session for this leg.
+    pub(crate) fn has_session(&self) -> bool {
+        match &self.link {
+            LegLink::Streamable { headers } => headers.contains_key(SESSION_ID),
+            LegLink::Sse(_) => true,
+        }
+    }
+
+    /// Whether the server speaks unasked on this leg.
+    pub(crate) const fn is_stream(&self) -> bool {
+        matches!(self.link, LegLink::Sse(_))
+    }
+
+    /// Whether the leg can't be used any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.link {
+            LegLink::Streamable { .. } => false,
+            LegLink::Sse(stream) => stream.is_closed(),
+        }
+    }
+
+    /// Returns when the leg can't be used any more.
+    pub(crate) async fn closed(&self) {
+        match &self.link {
+            LegLink::Streamable { .. } => std::future::pending().await,
+            LegLink::Sse(stream) => stream.closed().await,
+        }
+    }
+
+    /// Sends a request. Answers that pass through get `client_id` for their id.
+    pub(crate) fn send(
+        &self,
+        upstream: &Upstream,
+        id: u64,
+        body: Bytes,
+        client_id: Bytes,
+    ) -> Result<Exchange, Fault> {
+        match &self.link {
+            LegLink::Streamable { .. } => {
+                Ok(Exchange::streamable(self.post(upstream, body), client_id, self.has_session()))
+            }
+            LegLink::Sse(stream) => {
+                let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
+                Ok(Exchange::legacy(self.post(upstream, body), messages, client_id))
+            }
+        }
+    }
+
+    /// Sends a message that expects no answer and waits until it is accepted.
+    pub(crate) async fn notify(&self, upstream: &Upstream, body: Bytes) -> Result<(), Fault> {
+        let response = within(NOTIFY, self.post(upstream, body)).await??;
+        if response.status().is_success() { Ok(()) } else { Err(Fault::Status(response.status())) }
+    }
+
+    /// Ends the session, if the server keeps one.
+    pub(crate) async fn close(&self, upstream: &Upstream) {
+        let LegLink::Streamable { headers } = &self.link else { return };
+        if headers.contains_key(SESSION_ID) {
+            let entry = upstream.entry();
+            let request = upstream.requests(&entry).delete(&upstream.endpoint.streamable, headers);
+            // The server may have forgotten the session or never end one: both are fine.
+            let _ = within(NOTIFY, upstream.http.send(request)).await;
+        }
+    }
+
+    /// Opens the stream on which the server speaks unasked. `None` if it offers none.
+    pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
+        let LegLink::Streamable { headers } = &self.link else { return Ok(None) };
+        let entry = upstream.entry();
+        let request = upstream.requests(&entry).get(&upstream.endpoint.streamable, headers);
+        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        if !response.status().is_success() {
+            return Ok(None);
+        }
+        Exchange::head(response, Bytes::new()).map(Some)
+    }
+
+    fn post(&self, upstream: &Upstream, body: Bytes) -> ResponseFuture {
+        let entry = upstream.entry();
+        let requests = upstream.requests(&entry);
+        let request = match &self.link {
+            LegLink::Streamable { headers } => {
+                requests.post(&upstream.endpoint.streamable, headers, body)
+            }
+            LegLink::Sse(stream) => requests.post(&stream.post, &HeaderMap::new(), body),
+        };
+        upstream.http.send(request)
+    }
+}
+
+const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+fn initialize(id: u64) -> Bytes {
+    let params = InitializeRequest {
+        protocol_version: ProtocolVersion::LATEST.as_str(),
+        capabilities: Empty {},
+        client_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
+    };
+    request(id, "initialize", &serde_json::to_string(&params).unwrap_or_default())
+}
+
+/// A request of our own.
+pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).into()
+}
+
+/// The protocol version the server chose.
+fn hello(answer: &[u8]) -> Result<String, Fault> {
+    let result = result_of(answer)?;
+    let hello: ServerHello<'_> =
+        serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
+    match ProtocolVersion::from_wire(&hello.protocol_version) {
+        Some(version) => Ok(version.to_string()),
+        None => Err(Fault::Garbage(format!("protocol version {}", hello.protocol_version))),
+    }
+}
+
+/// The raw `result` of an answer.
+pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
+    match Message::parse(answer) {
+        Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result.get()),
+        Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
+            Err(Fault::Garbage(format!("error {}", error.get())))
+        }
+        Ok(_) => Err(Fault::Garbage("no answer".to_owned())),
+        Err(error) => Err(Fault::Garbage(error.to_string())),
+    }
+}
+
+/// Waits for the answer to a request of our own, whole.
+pub(crate) async fn answer_to(
+    id: u64,
+    mut exchange: Exchange,
+    limit: Duration,
+) -> Result<Bytes, Fault> {
+    let mut large = bytes::BytesMut::new();
+    within(limit, async {
+        loop {
+            match std::future::poll_fn(|cx| exchange.poll_next(cx)).await? {
+                Some(Item::Message(message)) => {
+                    let own = matches!(
+                        Message::parse(&message),
+                        Ok(Message::Response { id: answered, .. })
+                            if mcp::tool::is_own(answered, id)
+                    );
+                    if own {
+                        return Ok(message);
+                    }
+                    if Message::parse(&message).is_err() {
+                        return Err(Fault::Garbage("a body that is no message".to_owned()));
+                    }
+                }
+                Some(Item::Chunk(chunk)) => large.extend_from_slice(&chunk),
+                Some(Item::End) => return Ok(large.split().freeze()),
+                None => return Err(Fault::Closed("no answer came".to_owned())),
+            }
+        }
+    })
+    .await?
+}
+
+/// Bounds the time of a step.
+pub(crate) async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Fault> {
+    timeout(limit, step).await.map_err(|_| Fault::Silent(limit.as_secs().max(1)))
+}
+
+/// Whether a message polled from a listening exchange says that the tools changed.
+pub(crate) fn tells_of_tools(message: &[u8]) -> bool {
+    matches!(
+        Message::parse(message),
+        Ok(Message::Notification { method, .. }) if method == "notifications/tools/list_changed"
+    )
+}

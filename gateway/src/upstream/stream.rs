@@ -1,0 +1,233 @@
+//! The event stream of a session over HTTP+SSE: every answer comes on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri, header};
+use hyper::body::Incoming;
+use mcp::message::Id;
+use mcp::tool::ProgressParams;
+use mcp::{Message, sse};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Upstream;
+use super::exchange::{MAX_EVENT, poll_data};
+use super::fault::Fault;
+use super::leg::within;
+
+/// Messages that wait for one call. A call that is not read fails alone: the reader never waits.
+const SPOOL: usize = 64;
+
+/// One open stream.
+#[derive(Debug)]
+pub(crate) struct EventStream {
+    /// Where messages are posted.
+    pub(crate) post: Uri,
+    calls: Arc<Calls>,
+    ended: watch::Receiver<bool>,
+    _reader: AbortOnDropHandle<()>,
+}
+
+/// Calls that wait for something on the stream; `None` once it ended.
+#[derive(Debug)]
+struct Calls(Mutex<Option<HashMap<u64, mpsc::Sender<Bytes>>>>);
+
+impl Calls {
+    fn with<T>(&self, act: impl FnOnce(&mut Option<HashMap<u64, mpsc::Sender<Bytes>>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn deliver(&self, id: u64, message: Bytes, last: bool) {
+        self.with(|calls| {
+            let Some(calls) = calls else { return };
+            let full = match calls.get(&id) {
+                Some(call) => call.try_send(message).is_err(),
+                None => return,
+            };
+            if full || last {
+                calls.remove(&id);
+            }
+        });
+    }
+}
+
+impl EventStream {
+    /// Opens the stream and waits until the server says where to post.
+    pub(crate) async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+        let entry = upstream.entry();
+        let base = &upstream.endpoint.sse;
+        let request = upstream.requests(&entry).get(base, &HeaderMap::new());
+        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        if !response.status().is_success() {
+            return Err(Fault::Status(response.status()));
+        }
+        let is_stream = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("text/event-stream"));
+        if !is_stream {
+            return Err(Fault::Garbage("no event stream".to_owned()));
+        }
+        let mut reader = Reader {
+            body: response.into_body(),
+            // An event is held whole, because only its id, which may come last, says whose it is.
+            decoder: sse::Decoder::with_stream_above(MAX_EVENT, MAX_EVENT),
+        };
+        let post = within(entry.timeouts.request, reader.endpoint(base)).await??;
+        let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
+        let (end, ended) = watch::channel(false);
+        let task = reader.run(Arc::clone(&calls), Arc::downgrade(upstream), end);
+        Ok(Self { post, calls, ended, _reader: AbortOnDropHandle::new(tokio::spawn(task)) })
+    }
+
+    /// Messages for the request of that id. `None` once the stream has ended.
+    pub(crate) fn expect(&self, id: u64) -> Option<mpsc::Receiver<Bytes>> {
+        let (call, messages) = mpsc::channel(SPOOL);
+        self.calls.with(|calls| {
+            let calls = calls.as_mut()?;
+            // Calls that were given up are swept when there are many.
+            if calls.len() >= SPOOL {
+                calls.retain(|_, call| !call.is_closed());
+            }
+            calls.insert(id, call);
+            Some(messages)
+        })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    pub(crate) async fn closed(&self) {
+        // An error means that the reader is gone.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+struct Reader {
+    body: Incoming,
+    decoder: sse::Decoder,
+}
+
+impl Reader {
+    async fn endpoint(&mut self, base: &Uri) -> Result<Uri, Fault> {
+        while let Some(event) = self.next().await? {
+            if event.event.as_deref() == Some(b"endpoint") {
+                return resolve(base, &String::from_utf8_lossy(&event.data)).ok_or_else(|| {
+                    Fault::Garbage("an endpoint at another origin than its own".to_owned())
+                });
+            }
+        }
+        Err(Fault::Closed("its stream of events ended".to_owned()))
+    }
+
+    async fn next(&mut self) -> Result<Option<sse::Event>, Fault> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<sse::Event>, Fault>> {
+        loop {
+            match self.decoder.next().map_err(|error| Fault::Garbage(error.to_string()))? {
+                Some(sse::Item::Event(event)) if event.dispatched => {
+                    return Poll::Ready(Ok(Some(event)));
+                }
+                Some(_) => {}
+                None => match ready!(poll_data(&mut self.body, cx)) {
+                    Some(frame) => self.decoder.push(frame?),
+                    None => return Poll::Ready(Ok(None)),
+                },
+            }
+        }
+    }
+
+    async fn run(
+        mut self,
+        calls: Arc<Calls>,
+        upstream: std::sync::Weak<Upstream>,
+        end: watch::Sender<bool>,
+    ) {
+        while let Ok(Some(event)) = self.next().await {
+            match Message::parse(&event.data) {
+                Ok(Message::Response { id, .. }) => {
+                    if let Some(id) = own_id(id) {
+                        calls.deliver(id, event.data.clone(), true);
+                    }
+                }
+                Ok(Message::Notification { method, params }) => match (&*method, params) {
+                    ("notifications/progress", Some(params)) => {
+                        let progress: Result<ProgressParams<'_>, _> =
+                            serde_json::from_str(params.get());
+                        let token = progress.ok().and_then(|progress| {
+                            progress.progress_token.get().trim_matches('"').parse().ok()
+                        });
+                        if let Some(token) = token {
+                            calls.deliver(token, event.data.clone(), false);
+                        }
+                    }
+                    ("notifications/tools/list_changed", _) => {
+                        if let Some(upstream) = upstream.upgrade() {
+                            upstream.refresh();
+                        }
+                    }
+                    _ => {}
+                },
+                Ok(Message::Request { .. }) | Err(_) => {}
+            }
+        }
+        calls.with(Option::take);
+        end.send_replace(true);
+    }
+}
+
+fn own_id(id: Id<'_>) -> Option<u64> {
+    id.as_json().trim_matches('"').parse().ok()
+}
+
+/// Where an `endpoint` event points. It must stay at the origin of the stream: anything else would
+/// send the credential elsewhere.
+fn resolve(base: &Uri, endpoint: &str) -> Option<Uri> {
+    let endpoint = endpoint.trim();
+    let absolute = if endpoint.starts_with("http://") || endpoint.starts_with("https://") {
+        endpoint.to_owned()
+    } else {
+        let (scheme, authority) = (base.scheme_str()?, base.authority()?);
+        if endpoint.starts_with("//") {
+            format!("{scheme}:{endpoint}")
+        } else if endpoint.starts_with('/') {
+            format!("{scheme}://{authority}{endpoint}")
+        } else if endpoint.starts_with('?') {
+            format!("{scheme}://{authority}{}{endpoint}", base.path())
+        } else {
+            let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{authority}{folder}/{endpoint}")
+        }
+    };
+    let uri: Uri = absolute.parse().ok()?;
+    (uri.scheme() == base.scheme() && uri.authority() == base.authority()).then_some(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_resolve_at_their_origin_only() {
+        let base: Uri = "http://host:1/a/sse".parse().unwrap();
+        for (endpoint, expected) in [
+            ("/messages/?s=1", Some("http://host:1/messages/?s=1")),
+            ("messages?s=1", Some("http://host:1/a/messages?s=1")),
+            ("?s=1", Some("http://host:1/a/sse?s=1")),
+            ("http://host:1/m", Some("http://host:1/m")),
+            ("http://other:1/m", None),
+            ("https://host:1/m", None),
+            ("//other/m", None),
+        ] {
+            let resolved = resolve(&base, endpoint).map(|uri| uri.to_string());
+            assert_eq!(resolved.as_deref(), expected, "{endpoint}");
+        }
+    }
+}

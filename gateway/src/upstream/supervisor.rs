@@ -1,0 +1,259 @@
+//! Keeps one server's list of tools fresh and knows whether the server is there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_core::Catalog;
+use http::StatusCode;
+use mcp::tool::ToolPage;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::exchange::{Exchange, Item};
+use super::fault::Fault;
+use super::leg::{Leg, answer_to, request, result_of, tells_of_tools};
+use super::{Link, State, Upstream};
+use crate::table::{Change, Changes};
+
+/// Attempts to reach a server that is away: the first soon, for one that restarts, then ever more
+/// rarely.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_LAST: Duration = Duration::from_secs(2);
+/// A server that announces changes is asked rarely, one that does not more often.
+const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
+const POLL_SILENT: Duration = Duration::from_secs(30);
+/// Before a stream of events that ended is opened again.
+const RELISTEN: Duration = Duration::from_secs(1);
+/// How often idle legs are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Bounds on a list (DESIGN §4).
+const MAX_PAGES: usize = 100;
+const MAX_LIST: usize = 16 * 1024 * 1024;
+
+/// Runs until the upstream is stopped.
+pub(super) async fn run(upstream: Arc<Upstream>, changes: Changes) {
+    let stop = upstream.stop.clone();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = supervise(&upstream, &changes) => {}
+    }
+    // Calls under way keep their legs for the time a farewell takes; new ones come no more.
+    for leg in upstream.drain_legs() {
+        leg.close(&upstream).await;
+    }
+}
+
+async fn supervise(upstream: &Arc<Upstream>, changes: &Changes) {
+    let mut backoff = BACKOFF_FIRST;
+    let mut told = false;
+    loop {
+        let fault = match connect(upstream).await {
+            Ok(()) => match keep(upstream, changes, &mut backoff).await {
+                Ok(()) => return,
+                Err(fault) => fault,
+            },
+            Err(fault) => fault,
+        };
+        upstream.enter(State::Unreachable { reason: reason(&fault) });
+        if !std::mem::replace(&mut told, true) {
+            // Without a receiver the gateway is stopping.
+            let _ = changes.send(Change::Unreachable { server: upstream.entry() }).await;
+        }
+        let soonest = Instant::now() + BACKOFF_FIRST;
+        tokio::select! {
+            () = upstream.wake.notified() => sleep_until(soonest).await,
+            () = sleep(jittered(backoff)) => {}
+        }
+        backoff = (backoff * 2).min(BACKOFF_LAST);
+    }
+}
+
+/// Without the words that `Fault::Unreachable` will put around it again.
+fn reason(fault: &Fault) -> String {
+    match fault {
+        Fault::Unreachable(reason) => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// 75 to 125 % of a time, so that many gateways do not knock at once.
+fn jittered(time: Duration) -> Duration {
+    let mut random = [0];
+    // Without randomness there is no jitter, which harms nothing.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    time.mul_f64(0.75 + f64::from(random[0]) / 510.0)
+}
+
+/// Opens the gateway's own leg over whichever transport the server speaks.
+async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
+    let endpoint = &upstream.endpoint;
+    let refused = if endpoint.tries_streamable() {
+        match Leg::open(upstream, Link::Streamable).await {
+            Ok(leg) => {
+                settle(upstream, Link::Streamable, leg);
+                return Ok(());
+            }
+            Err(fault) if endpoint.tries_sse() && speaks_another_transport(&fault) => fault,
+            Err(fault) => return Err(fault),
+        }
+    } else {
+        Fault::Status(StatusCode::NOT_FOUND)
+    };
+    match Leg::open(upstream, Link::Sse).await {
+        Ok(leg) => {
+            settle(upstream, Link::Sse, leg);
+            Ok(())
+        }
+        // Neither transport: the first refusal says more, unless only SSE was asked for.
+        Err(_) if endpoint.tries_streamable() => Err(refused),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn settle(upstream: &Upstream, link: Link, leg: Arc<Leg>) {
+    upstream.learn(link, &leg);
+    upstream.own.current.store(Some(leg));
+}
+
+/// The statuses after which a client falls back to HTTP+SSE (2025-11-25, transports, backwards
+/// compatibility).
+fn speaks_another_transport(fault: &Fault) -> bool {
+    match fault {
+        Fault::Status(status) => {
+            matches!(
+                *status,
+                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+            )
+        }
+        _ => false,
+    }
+}
+
+/// Lists, and lists again whenever there is a reason to. Returns when nobody wants lists any more.
+async fn keep(
+    upstream: &Arc<Upstream>,
+    changes: &Changes,
+    backoff: &mut Duration,
+) -> Result<(), Fault> {
+    let mut known: Option<Catalog> = None;
+    let mut ear = Ear::open(upstream).await?;
+    let mut next_sweep = Instant::now() + SWEEP;
+    loop {
+        let catalog = ear.list(upstream).await?;
+        *backoff = BACKOFF_FIRST;
+        upstream.enter(State::Connected { tools: catalog.tools().len() });
+        if known.as_ref() != Some(&catalog) {
+            known = Some(catalog.clone());
+            let change = Change::Catalog { server: upstream.entry(), catalog: Arc::new(catalog) };
+            if changes.send(change).await.is_err() {
+                return Ok(());
+            }
+        }
+        let next_poll = Instant::now() + jittered(ear.poll_interval());
+        loop {
+            tokio::select! {
+                biased;
+                () = upstream.wake.notified() => break,
+                heard = ear.hear() => {
+                    if !heard {
+                        sleep(RELISTEN).await;
+                        ear = Ear::open(upstream).await?;
+                    }
+                    break;
+                }
+                () = sleep_until(next_sweep) => {
+                    next_sweep = Instant::now() + SWEEP;
+                    for idle in upstream.sweep() {
+                        idle.close(upstream).await;
+                    }
+                }
+                () = sleep_until(next_poll) => break,
+            }
+        }
+    }
+}
+
+/// The gateway's own leg and what the server says on it unasked.
+struct Ear {
+    leg: Arc<Leg>,
+    news: Option<Exchange>,
+}
+
+impl Ear {
+    async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+        let leg = upstream.own.open(upstream, None).await?;
+        let news = leg.listen(upstream).await?;
+        Ok(Self { leg, news })
+    }
+
+    fn poll_interval(&self) -> Duration {
+        if self.news.is_some() || self.leg.is_stream() { POLL_ANNOUNCING } else { POLL_SILENT }
+    }
+
+    /// Waits until the server says that its tools changed: true. False when it can't be heard any
+    /// more. What an HTTP+SSE stream carries comes by [`Upstream::refresh`].
+    async fn hear(&mut self) -> bool {
+        let Some(news) = &mut self.news else {
+            self.leg.closed().await;
+            return false;
+        };
+        loop {
+            match std::future::poll_fn(|cx| news.poll_next(cx)).await {
+                Ok(Some(Item::Message(message))) if tells_of_tools(&message) => return true,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// All pages of the server's list. A session the server lost is begun anew, and a connection
+    /// that broke is tried once more: it may have been an old one.
+    async fn list(&mut self, upstream: &Arc<Upstream>) -> Result<Catalog, Fault> {
+        match list_over(upstream, &self.leg).await {
+            Err(Fault::SessionLost) => {
+                self.leg = upstream.own.open(upstream, Some(&self.leg)).await?;
+                self.news = self.leg.listen(upstream).await?;
+                list_over(upstream, &self.leg).await
+            }
+            Err(Fault::Closed(_)) if !self.leg.is_closed() => list_over(upstream, &self.leg).await,
+            other => other,
+        }
+    }
+}
+
+async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault> {
+    let mut catalog = Catalog::default();
+    let mut cursor: Option<String> = None;
+    let mut seen = HashSet::new();
+    let mut size = 0;
+    for _ in 0..MAX_PAGES {
+        let id = leg.next_id();
+        let params = cursor.as_ref().map_or_else(
+            || "{}".to_owned(),
+            |cursor| format!(r#"{{"cursor":{}}}"#, serde_json::Value::from(cursor.as_str())),
+        );
+        let body = request(id, "tools/list", &params);
+        let exchange = leg.send(upstream, id, body, Bytes::from(id.to_string()))?;
+        let answer = answer_to(id, exchange, upstream.entry().timeouts.request).await?;
+        size += answer.len();
+        if size > MAX_LIST {
+            return Err(Fault::TooLarge(MAX_LIST >> 20));
+        }
+        let page: ToolPage<'_> = serde_json::from_str(result_of(&answer)?)
+            .map_err(|error| Fault::Garbage(error.to_string()))?;
+        for definition in page.tools {
+            // One unusable definition hides that tool, not the server.
+            if let Err(error) = catalog.add(definition) {
+                let entry = upstream.entry();
+                tracing::warn!(namespace = %entry.namespace, server = %entry.name, %error, "tool is left out");
+            }
+        }
+        match page.next_cursor {
+            Some(next) if seen.insert(next.to_string()) => cursor = Some(next.into_owned()),
+            _ => return Ok(catalog),
+        }
+    }
+    Ok(catalog)
+}
