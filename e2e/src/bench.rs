@@ -3,6 +3,7 @@
 //! This process measures nothing itself. It starts every piece as a process of its own (most are
 //! this binary again, under a hidden subcommand), runs the rounds, and writes the tables.
 
+mod affinity;
 mod caller;
 mod fairway;
 mod floor;
@@ -27,7 +28,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench::{process::Process, results::Results};
+use crate::bench::{affinity::OneCore, machine::Occupation, process::Process, results::Results};
 
 /// Compares Fairway with nginx and a bare proxy, all in front of the same MCP server.
 #[derive(Debug, Parser)]
@@ -53,6 +54,9 @@ struct Plan {
     /// Seconds of load before each measurement.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
+    /// Leave one-client cells to the scheduler instead of confining them to one core.
+    #[arg(long)]
+    spread: bool,
     /// Also measure the memory of idle SSE streams.
     #[arg(long)]
     streams: bool,
@@ -125,17 +129,17 @@ fn measure(plan: &Plan) -> Result<()> {
         false => None,
     };
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let machine = machine::describe()?;
+    let before = Occupation::read()?;
 
     let (mock, server) = mock::start()?;
-    let bench = Bench { plan, gateway, scratch: scratch.path(), server };
+    let bench = Bench { plan, gateway, scratch: scratch.path(), mock: &mock, server };
     let mut results = bench.rounds()?;
     if plan.streams {
         bench.streams(&mut results)?;
     }
-    drop(mock);
 
-    let report = table::render(&results, &machine, plan);
+    let others = Occupation::read()?.others_since(before);
+    let report = table::render(&results, &machine::describe()?, others, plan);
     println!("{report}");
     match &plan.out {
         Some(path) => fs::write(path, report)
@@ -149,6 +153,8 @@ struct Bench<'a> {
     plan: &'a Plan,
     gateway: Option<PathBuf>,
     scratch: &'a Path,
+    mock: &'a Process,
+    /// Where the mock listens.
     server: SocketAddr,
 }
 
@@ -165,29 +171,40 @@ impl Bench<'_> {
         let mut results = Results::default();
         for round in 1..=self.plan.rounds {
             for clients in [ALONE, BUSY] {
+                let _confined = self.confine(clients, &running)?;
                 for target in &running {
-                    let load = load::Options {
-                        address: target.address,
-                        clients,
-                        seconds: self.plan.seconds,
-                        warmup: self.plan.warmup,
-                        watch: target.process.as_ref().map(Process::id),
-                    };
-                    let report = load::measure(&load)
-                        .with_context(|| format!("{} with {clients} client(s)", target.target))?;
+                    let report = self.load(target, clients)?;
+                    let (name, rate, p50) = (target.target, report.calls_per_second, report.p50_us);
+                    let of = self.plan.rounds;
                     eprintln!(
-                        "round {round}/{}: {:<8} {clients:>2} client(s) {:>7.0} calls/s  p50 {:>4.0} µs",
-                        self.plan.rounds,
-                        target.target.to_string(),
-                        report.calls_per_second,
-                        report.p50_us,
+                        "round {round}/{of}: {name:<8} clients {clients:>2}, {rate:>6.0} calls/s, p50 {p50:>4.0} µs"
                     );
-                    results.add(target.target, clients, report);
+                    results.add(name, clients, report);
                 }
             }
             running.rotate_left(1);
         }
         Ok(results)
+    }
+
+    fn confine(&self, clients: usize, running: &[Running]) -> Result<Option<OneCore>> {
+        if clients > ALONE || self.plan.spread {
+            return Ok(None);
+        }
+        let proxies = running.iter().filter_map(|target| target.process.as_ref());
+        let processes = proxies.chain([self.mock]).map(Process::id).collect();
+        OneCore::confine(processes).map(Some)
+    }
+
+    fn load(&self, target: &Running, clients: usize) -> Result<load::Report> {
+        let options = load::Options {
+            address: target.address,
+            clients,
+            seconds: self.plan.seconds,
+            warmup: self.plan.warmup,
+            watch: target.process.as_ref().map(Process::id),
+        };
+        load::measure(&options).with_context(|| format!("{}, {clients} clients", target.target))
     }
 
     /// Measures each target on a fresh process: memory freed after load would hide growth.

@@ -61,25 +61,9 @@ impl Caller {
             self.message
         );
         let response = self.post(body).await?;
-        if let Err(error) = self.check(id, &response) {
+        if let Err(error) = check(&response, id, &self.expected) {
             bail!("{error}: {}", describe(&response));
         }
-        Ok(())
-    }
-
-    fn check(&self, id: u64, response: &Response<Bytes>) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            id: u64,
-            #[serde(borrow)]
-            result: &'a RawValue,
-        }
-
-        ensure!(response.status() == StatusCode::OK, "status is not 200");
-        let answer: Answer<'_> =
-            serde_json::from_slice(response.body()).context("the body is no JSON-RPC result")?;
-        ensure!(answer.id == id, "the answer to another call than {id}");
-        ensure!(answer.result.get() == self.expected, "not the expected result");
         Ok(())
     }
 
@@ -116,6 +100,22 @@ impl Caller {
         let (head, body) = self.connection.send_request(request).await?.into_parts();
         Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
     }
+}
+
+fn check(response: &Response<Bytes>, id: u64, expected: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        id: u64,
+        #[serde(borrow)]
+        result: &'a RawValue,
+    }
+
+    ensure!(response.status() == StatusCode::OK, "status is not 200");
+    let answer: Answer<'_> =
+        serde_json::from_slice(response.body()).context("the body is no JSON-RPC result")?;
+    ensure!(answer.id == id, "not the answer to call {id}");
+    ensure!(answer.result.get() == expected, "not the expected result");
+    Ok(())
 }
 
 /// Waits until a checked call through `address` succeeds.
@@ -174,3 +174,30 @@ const MESSAGE_FILLER: usize = 190;
 const DESCRIBED: usize = 400;
 
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_right_answer_is_believed() {
+        let answer = |status: StatusCode, body: &'static str| {
+            let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+            *response.status_mut() = status;
+            check(&response, 7, r#"{"x":1.0}"#).is_ok()
+        };
+
+        assert!(answer(StatusCode::OK, r#"{"jsonrpc":"2.0","id":7,"result":{"x":1.0}}"#));
+        for body in [
+            r#"{"jsonrpc":"2.0","id":8,"result":{"x":1.0}}"#,
+            r#"{"jsonrpc":"2.0","id":"7","result":{"x":1.0}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{"x":1}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no"}}"#,
+            "",
+        ] {
+            assert!(!answer(StatusCode::OK, body), "{body}");
+        }
+        let right = r#"{"jsonrpc":"2.0","id":7,"result":{"x":1.0}}"#;
+        assert!(!answer(StatusCode::INTERNAL_SERVER_ERROR, right));
+    }
+}

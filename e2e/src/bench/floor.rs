@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aws_lc_rs::hmac;
 use axum::{
     Router,
@@ -24,7 +24,7 @@ use axum::{
     serve::ListenerExt,
 };
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures_util::{StreamExt, stream};
 use http::{
     HeaderMap, HeaderName, Method, StatusCode, Uri,
@@ -48,81 +48,44 @@ use crate::bench::{
 pub(super) struct Options {
     /// Where the MCP server listens.
     upstream: SocketAddr,
-    #[arg(long, value_enum, default_value_t = Runtime::Multi)]
-    runtime: Runtime,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Runtime {
-    Multi,
-    Shared,
-    Reuseport,
 }
 
 /// Starts the floor before the server at `upstream` as a process of its own.
 pub(super) fn start(upstream: SocketAddr) -> Result<(Process, SocketAddr)> {
-    let runtime = std::env::var("FLOOR_RUNTIME").unwrap_or_else(|_| "multi".into());
-    Process::listener(["floor".to_owned(), upstream.to_string(), format!("--runtime={runtime}")])
+    Process::listener(["floor".to_owned(), upstream.to_string()])
 }
 
+/// Serves on a port of the kernel's choice, printed as the first line.
+///
+/// One single-threaded runtime a core, all accepting from one socket: a call never changes its
+/// thread. A work-stealing runtime and a socket a thread (SO_REUSEPORT) were tried and are slower.
 pub(super) fn serve(options: &Options) -> Result<()> {
     process::raise_file_limit()?;
     let keys = Arc::new(Keys::new(API_KEY));
-    match options.runtime {
-        Runtime::Multi => {
-            let router = router(keys, options.upstream)?;
-            runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(
-                async {
-                    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-                    println!("{}", listener.local_addr()?);
-                    run(listener, router).await
-                },
-            )
-        }
-        mode => {
-            let first = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-            first.set_nonblocking(true)?;
-            let mut address = first.local_addr()?;
-            if matches!(mode, Runtime::Reuseport) {
-                address = process::free_address()?;
-            }
-            let threads: Vec<_> = (0..2)
-                .map(|_| -> Result<_> {
-                    let router = router(Arc::clone(&keys), options.upstream)?;
-                    let listener = first.try_clone()?;
-                    Ok(thread::spawn(move || -> Result<()> {
-                        runtime::Builder::new_current_thread().enable_all().build()?.block_on(
-                            async {
-                                let listener = if matches!(mode, Runtime::Reuseport) {
-                                    let socket = tokio::net::TcpSocket::new_v4()?;
-                                    socket.set_reuseport(true)?;
-                                    socket.bind(address)?;
-                                    socket.listen(1024)?
-                                } else {
-                                    TcpListener::from_std(listener)?
-                                };
-                                run(listener, router).await
-                            },
-                        )
-                    }))
-                })
-                .collect::<Result<_>>()?;
-            thread::sleep(std::time::Duration::from_millis(50));
-            println!("{address}");
-            for thread in threads {
-                thread.join().map_err(|_| anyhow::anyhow!("panic"))??;
-            }
-            Ok(())
-        }
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+
+    let mut workers = Vec::new();
+    for _ in 0..thread::available_parallelism()?.get() {
+        let listener = listener.try_clone()?;
+        let router = router(Arc::clone(&keys), options.upstream)?;
+        workers.push(thread::spawn(move || accept(listener, router)));
     }
+    println!("{address}");
+    workers.into_iter().try_for_each(|worker| {
+        worker.join().unwrap_or_else(|_| bail!("a worker of the floor panicked"))
+    })
 }
 
-async fn run(listener: TcpListener, router: Router) -> Result<()> {
-    let listener = listener.tap_io(|stream| {
-        // Without it answers wait for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+fn accept(listener: std::net::TcpListener, router: Router) -> Result<()> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::from_std(listener)?.tap_io(|stream| {
+            // Without it answers wait for the client's delayed acknowledgement.
+            let _ = stream.set_nodelay(true);
+        });
+        Ok(axum::serve(listener, router).await?)
+    })
 }
 
 fn router(keys: Arc<Keys>, upstream: SocketAddr) -> Result<Router> {

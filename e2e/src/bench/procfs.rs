@@ -22,7 +22,14 @@ pub(super) fn usage(root: u32) -> Result<Usage> {
     Ok(total)
 }
 
-fn family(root: u32) -> Result<Vec<u32>> {
+/// Clock ticks used by a process and its descendants, including children that have ended.
+pub(super) fn ticks(root: u32) -> Result<u64> {
+    let stats = family(root)?.into_iter().map(stat).collect::<Result<Vec<_>>>()?;
+    Ok(stats.iter().map(|stat| stat.ticks).sum())
+}
+
+/// A process and its descendants.
+pub(super) fn family(root: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -53,15 +60,19 @@ fn cpu(id: u32) -> Result<Duration> {
     if !on_cpu.is_zero() {
         return Ok(on_cpu);
     }
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let ticks = Stat::parse(&stat).context("unknown stat format")?.ticks;
+    let ticks = stat(id)?.ticks;
     Ok(Duration::from_secs(ticks).div_f64(rustix::param::clock_ticks_per_second() as f64))
+}
+
+fn stat(id: u32) -> Result<Stat> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    Stat::parse(&text).context("unknown stat format")
 }
 
 #[derive(Debug, PartialEq)]
 struct Stat {
     parent: u32,
-    /// User and system time.
+    /// User and system time: its own and that of children which have ended.
     ticks: u64,
 }
 
@@ -69,8 +80,11 @@ impl Stat {
     /// Fields are counted from the last parenthesis: a process may put any bytes into its name.
     fn parse(text: &str) -> Option<Self> {
         let fields = text.rsplit_once(')')?.1.split_whitespace().collect::<Vec<_>>();
-        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        Some(Self { parent: fields.get(1)?.parse().ok()?, ticks: number(11)? + number(12)? })
+        let times = fields.get(11..15)?.iter().map(|field| field.parse::<u64>());
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            ticks: times.sum::<Result<_, _>>().ok()?,
+        })
     }
 }
 
@@ -89,9 +103,9 @@ mod tests {
 
     #[test]
     fn stat_of_a_process_with_a_hostile_name_is_read() {
-        let text = "42 (a) R 1 (b) S 7 42 42 0 -1 4194560 100 0 0 0 250 50 9 9 20 0 1 0 5 0 0";
+        let text = "42 (a) R 1 (b) S 7 42 42 0 -1 4194560 100 0 0 0 250 50 9 1 20 0 1 0 5 0 0";
 
-        assert_eq!(Stat::parse(text), Some(Stat { parent: 7, ticks: 300 }));
+        assert_eq!(Stat::parse(text), Some(Stat { parent: 7, ticks: 310 }));
     }
 
     #[test]

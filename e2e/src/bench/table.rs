@@ -8,11 +8,14 @@ use crate::bench::{
     results::{Results, Spread},
 };
 
-/// Renders everything a reader needs, the conditions first.
-pub(super) fn render(results: &Results, machine: &str, plan: &Plan) -> String {
+/// Renders everything a reader needs, the conditions first; `others` is the percentage of CPU time
+/// that the benchmark did not have.
+pub(super) fn render(results: &Results, machine: &str, others: f64, plan: &Plan) -> String {
+    let Plan { rounds, seconds, warmup, .. } = plan;
+    let alone = if plan.spread { "spread over the cores" } else { "on one core" };
     let mut text = format!(
-        "{machine}. {} interleaved rounds of {} s a cell after {} s of warm-up; median (lowest–highest).\n\n",
-        plan.rounds, plan.seconds, plan.warmup
+        "{machine}; others took {others:.0} % of the CPU time. {rounds} interleaved rounds of {seconds} s a cell after {warmup} s of warm-up; \
+         one client {alone}, {BUSY} on all; median (lowest–highest).\n\n"
     );
     cells(&mut text, results, &plan.targets);
     text.push('\n');
