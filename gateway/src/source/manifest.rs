@@ -82,8 +82,10 @@ fn document(value: Value) -> Result<Document, Unreadable> {
 fn strict<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     let mut unknown = Vec::new();
     let read = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()));
-    // `metadata` may hold what kubectl wrote there.
-    unknown.retain(|path| !path.starts_with("metadata."));
+    // `metadata` may hold what kubectl wrote there; the first two are read elsewhere.
+    unknown.retain(|path| {
+        !path.starts_with("metadata.") && !matches!(path.as_str(), "apiVersion" | "kind")
+    });
     match (read, unknown.first()) {
         (Ok(value), None) => Ok(value),
         (Ok(_), Some(field)) => Err(format!("unknown field {field}")),
