@@ -8,7 +8,7 @@ use e2e::clients::{
     model::{Gate, Model, Script},
     python::{Mode, Sessions},
     stage::{self, ALICE, Gateway, Manifests, Reference},
-    tap::{Exchange, Tap},
+    tap::Tap,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -82,9 +82,14 @@ async fn claude_code_idle_on_sse_goes_on_once_its_stream_is_back() {
 
     let run = claude.run(&endpoint, &model).unwrap();
     gate.reached().await.unwrap();
-    let streams = tap.count(Exchange::is_stream);
-    scene.restart().await.unwrap();
-    tap.wait_count("GET", streams + 1, Exchange::is_stream).await.unwrap();
+    let lists = tap.count(|exchange| exchange.is("tools/list"));
+    scene.gateway.kill().await.unwrap();
+    // From here on it starts afresh, and a call while it does so would fail in the client itself.
+    tap.wait_count("failed GET", 1, |exchange| exchange.verb == "GET" && !exchange.is_stream())
+        .await
+        .unwrap();
+    scene.gateway.start_again(&SERVERS).await.unwrap();
+    tap.wait_count("tools/list", lists + 1, |exchange| exchange.is("tools/list")).await.unwrap();
     gate.open();
     let outcome = run.finish().await.unwrap();
 
