@@ -1,5 +1,7 @@
 //! A gateway that is killed and starts again, or is replaced by another: no client loses its session.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use e2e::clients::{
     Transport,
@@ -8,13 +10,17 @@ use e2e::clients::{
     model::{Gate, Model, Script},
     python::{Mode, Sessions},
     stage::{self, ALICE, Gateway, Manifests, Reference},
-    tap::Tap,
+    tap::{Exchange, Tap},
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time;
 
 /// The same server twice: once with one session for all clients, once with one for each.
 const SERVERS: [&str; 2] = ["own", "shared"];
+
+/// How long a client is refused: longer than any wait that a stream announces to it before it tries again.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 struct Scene {
     manifests: Manifests,
@@ -72,7 +78,7 @@ async fn claude_code_over_http_goes_on_at_once() {
 }
 
 #[tokio::test]
-async fn claude_code_idle_on_sse_goes_on_once_its_stream_is_back() {
+async fn claude_code_idle_on_sse_resumes_when_its_connection_broke() {
     let mut scene = Scene::set().await.unwrap();
     let tap = Tap::start(&scene.gateway.url()).await.unwrap();
     let claude = Claude::new().await.unwrap();
@@ -82,19 +88,67 @@ async fn claude_code_idle_on_sse_goes_on_once_its_stream_is_back() {
 
     let run = claude.run(&endpoint, &model).unwrap();
     gate.reached().await.unwrap();
+    let streams = tap.count(Exchange::is_stream);
+    scene.restart().await.unwrap();
+    tap.wait_count("GET", streams + 1, Exchange::is_stream).await.unwrap();
+    gate.open();
+    let outcome = run.finish().await.unwrap();
+
+    let texts: Vec<&str> = outcome.results.iter().map(|result| result.text.as_str()).collect();
+    assert_eq!(texts, ANSWERS);
+}
+
+#[tokio::test]
+async fn claude_code_idle_on_sse_begins_anew_when_it_was_refused() {
+    let mut scene = Scene::set().await.unwrap();
+    let mut tap = Tap::start(&scene.gateway.url()).await.unwrap();
+    let claude = Claude::new().await.unwrap();
+    let (script, gate) = script();
+    let model = Model::start(script).await.unwrap();
+    let endpoint = stage::endpoint(Transport::Sse, tap.url(), ALICE);
+
+    let run = claude.run(&endpoint, &model).unwrap();
+    gate.reached().await.unwrap();
     let lists = tap.count(|exchange| exchange.is("tools/list"));
-    scene.gateway.kill().await.unwrap();
-    // From here on it starts afresh, and a call while it does so would fail in the client itself.
-    tap.wait_count("failed GET", 1, |exchange| exchange.verb == "GET" && !exchange.is_stream())
-        .await
-        .unwrap();
-    scene.gateway.start_again(&SERVERS).await.unwrap();
+    tap.go_away().await;
+    scene.restart().await.unwrap();
+    time::sleep(OUTAGE).await;
+    tap.come_back().await.unwrap();
+    // A call while it begins anew would fail in the client itself.
     tap.wait_count("tools/list", lists + 1, |exchange| exchange.is("tools/list")).await.unwrap();
     gate.open();
     let outcome = run.finish().await.unwrap();
 
     let texts: Vec<&str> = outcome.results.iter().map(|result| result.text.as_str()).collect();
     assert_eq!(texts, ANSWERS);
+}
+
+#[tokio::test]
+async fn claude_code_hears_of_what_changed_while_the_gateway_was_away() {
+    for transport in Transport::ALL {
+        let mut scene = Scene::set().await.unwrap();
+        let tap = Tap::start(&scene.gateway.url()).await.unwrap();
+        let claude = Claude::new().await.unwrap();
+        let (script, gate) = script();
+        let script = script.call(&claude::tool("late_add"), json!({"a": 1, "b": 5}));
+        let model = Model::start(script).await.unwrap();
+        let endpoint = stage::endpoint(transport, tap.url(), ALICE);
+
+        let run = claude.run(&endpoint, &model).unwrap();
+        gate.reached().await.unwrap();
+        let lists = tap.count(|exchange| exchange.is("tools/list"));
+        scene.gateway.kill().await.unwrap();
+        scene.manifests.server("late", &scene.reference.url(), "Shared").unwrap();
+        scene.gateway.start_again(&["late", "own", "shared"]).await.unwrap();
+        tap.wait_count("tools/list", lists + 1, |exchange| exchange.is("tools/list"))
+            .await
+            .unwrap();
+        gate.open();
+        let outcome = run.finish().await.unwrap();
+
+        let late = outcome.results.last().map(|result| result.text.as_str());
+        assert_eq!(late, Some(r#"{"result":6}"#), "{transport:?}");
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::stage::free_port;
+
 type Body = BoxBody<Bytes, io::Error>;
 
 /// What happens to a request instead of reaching the server.
@@ -55,9 +57,10 @@ pub struct Exchange {
 
 /// The running proxy.
 pub struct Tap {
+    port: u16,
     url: String,
     wire: Arc<Wire>,
-    _server: JoinSet<()>,
+    server: JoinSet<()>,
 }
 
 struct Wire {
@@ -81,12 +84,24 @@ impl Tap {
             exchanges: watch::Sender::default(),
             stream_ends: watch::Sender::default(),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let mut server = JoinSet::new();
-        server.spawn(accept(listener, Arc::clone(&wire)));
+        let port = free_port()?;
+        let mut tap =
+            Self { port, url: format!("http://127.0.0.1:{port}"), wire, server: JoinSet::new() };
 
-        Ok(Self { url, wire, _server: server })
+        tap.come_back().await?;
+        Ok(tap)
+    }
+
+    /// Drops every connection and refuses new ones.
+    pub async fn go_away(&mut self) {
+        self.server.shutdown().await;
+    }
+
+    /// Accepts connections again, on the same port.
+    pub async fn come_back(&mut self) -> Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await?;
+        self.server.spawn(accept(listener, Arc::clone(&self.wire)));
+        Ok(())
     }
 
     /// `http://HOST:PORT` of the proxy.
