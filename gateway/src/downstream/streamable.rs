@@ -278,8 +278,11 @@ fn unwrap(body: Bytes) -> Bytes {
         #[serde(borrow)]
         jsonrpc: Option<&'a RawValue>,
     }
-    // Every JSON-RPC message names its version: only what does not is looked at again.
-    if memchr::memmem::find(&body, b"\"jsonrpc\"").is_some_and(|at| at < 64) {
+    // Every JSON-RPC message names its version, most of them first: only what does not, or says
+    // `request` before it, is looked at again.
+    let version = memchr::memmem::find(&body, b"\"jsonrpc\"").filter(|at| *at < 64);
+    let before = version.and_then(|at| body.get(..at));
+    if before.is_some_and(|before| memchr::memmem::find(before, b"\"request\"").is_none()) {
         return body;
     }
     match serde_json::from_slice::<Wrapped<'_>>(&body) {
