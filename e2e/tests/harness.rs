@@ -52,17 +52,21 @@ async fn claude_code_plays_a_script_and_uses_a_tool_that_was_added_meanwhile() {
     let claude = Claude::new().await.unwrap();
 
     for transport in Transport::ALL {
-        let endpoint = Endpoint::new(transport, &reference.url());
+        let tap = Tap::start(&reference.url()).await.unwrap();
+        let add = claude::tool("add");
         let name = format!("over_{}", transport.name());
         let (script, gate) = Script::new()
-            .call(&claude::tool("add"), json!({"a": 2, "b": 3}))
+            .call(&add, json!({"a": 2, "b": 3}))
             .call(&claude::tool("grow"), json!({"name": name}))
-            .gated_call(&claude::tool(&name), json!({}));
+            .gated_call(&add, json!({"a": 3, "b": 4}));
+        let script = script.call(&claude::tool(&name), json!({}));
         let model = Model::start(script).await.unwrap();
 
-        let mut run = claude.run(&endpoint, &model).unwrap();
+        let mut run = claude.run(&Endpoint::new(transport, tap.url()), &model).unwrap();
         let init = run.init().await.unwrap();
         gate.reached().await.unwrap();
+        // What the model may use is settled when it is asked: this turn began before the new list.
+        tap.wait_count("tools/list", 2, |exchange| exchange.is("tools/list")).await.unwrap();
         gate.open();
         let outcome = run.finish().await.unwrap();
 
@@ -73,7 +77,8 @@ async fn claude_code_plays_a_script_and_uses_a_tool_that_was_added_meanwhile() {
         let results = outcome.results;
         assert_eq!(results[0].text, r#"{"result":5}"#, "{transport:?}");
         assert!(results[1].text.contains("is there"), "{transport:?}: {results:?}");
-        assert!(results[2].text.contains("grown"), "{transport:?}: {results:?}");
+        assert_eq!(results[2].text, r#"{"result":7}"#, "{transport:?}");
+        assert!(results[3].text.contains("grown"), "{transport:?}: {results:?}");
         assert!(!results.iter().any(|result| result.is_error), "{transport:?}: {results:?}");
         assert_eq!(outcome.text.as_deref(), Some("The script is over."), "{transport:?}");
     }
