@@ -62,10 +62,11 @@ const ANSWERS: [&str; 4] =
 #[tokio::test]
 async fn claude_code_over_http_goes_on_at_once() {
     let mut scene = Scene::set().await.unwrap();
+    let tap = Tap::start(&scene.gateway.url()).await.unwrap();
     let claude = Claude::new().await.unwrap();
     let (script, gate) = script();
     let model = Model::start(script).await.unwrap();
-    let endpoint = stage::endpoint(Transport::Http, &scene.gateway.url(), ALICE);
+    let endpoint = stage::endpoint(Transport::Http, tap.url(), ALICE);
 
     let run = claude.run(&endpoint, &model).unwrap();
     gate.reached().await.unwrap();
@@ -75,6 +76,9 @@ async fn claude_code_over_http_goes_on_at_once() {
 
     let texts: Vec<&str> = outcome.results.iter().map(|result| result.text.as_str()).collect();
     assert_eq!(texts, ANSWERS);
+    // It would begin anew by itself if its session were gone, and nobody would notice.
+    let calls = tap.count(|exchange| exchange.method.as_deref() == Some("tools/call"));
+    assert_eq!(calls, ANSWERS.len(), "a call had to be repeated");
 }
 
 #[tokio::test]
