@@ -92,7 +92,7 @@ impl Claude {
         let mut command = Command::new(&self.binary);
         command.current_dir(self.home.path()).env_clear();
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.env("HOME", self.home.path());
+        command.env("HOME", self.home.path()).env("TMPDIR", self.home.path());
         command.env("CLAUDE_CONFIG_DIR", self.home.path().join("config"));
         command.env("ANTHROPIC_API_KEY", "any");
         // `mcp get` asks the API for something too, and would retry for 20 s where there is no network.
