@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Authenticator;
-use crate::downstream::{Downstream, Streams, admin_router, router};
+use crate::downstream::{Downstream, Streams, admin_router};
 use crate::inflight::InFlight;
 use crate::listener::{Workers, serve};
 use crate::session::Tombstones;
@@ -110,7 +110,7 @@ impl Gateway {
             }
         });
         let workers =
-            serve(listener, &router(downstream), &telemetry, &stop).map_err(StartError::Workers)?;
+            serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
         Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })
     }

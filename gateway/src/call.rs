@@ -30,6 +30,8 @@ use crate::upstream::{Slot, Upstream};
 /// How often the bounds on time, and whether the key is still good, are looked at: a key that is
 /// revoked ends its calls within 1 s (DESIGN §4).
 const TICK: Duration = Duration::from_millis(800);
+/// How long an answer may take before the client is shown a sign of life (DESIGN §4).
+const SOON: Duration = Duration::from_secs(5);
 /// How long a cancelled request may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the rest of a stream is read after its answer, so that the connection can serve again.
@@ -72,6 +74,8 @@ impl Order {
 pub(crate) enum Event {
     /// A notification that belongs to the call.
     Notification(Bytes),
+    /// Nothing has come for so long that the client should see that we are there. Said once.
+    Late,
     /// The answer, whole. The call is over.
     Answer(Bytes),
     /// Part of an answer too large to hold; more parts or the end follow at once.
@@ -97,6 +101,7 @@ pub(crate) struct Call {
     replayed: bool,
     /// Part of the answer is out: nothing but the rest of it may follow.
     committed: bool,
+    late: bool,
     started: Instant,
     active: Instant,
     tick: Option<Pin<Box<Sleep>>>,
@@ -144,6 +149,7 @@ impl Call {
             stage: Stage::Over,
             replayed: false,
             committed: false,
+            late: false,
             started: now,
             active: now,
             tick: None,
@@ -205,10 +211,10 @@ impl Call {
         loop {
             let tick = self.tick.get_or_insert_with(|| Box::pin(sleep(TICK)));
             ready!(tick.as_mut().poll(cx));
+            tick.as_mut().reset(Instant::now() + TICK);
             if let Some(event) = self.look_at_the_clock() {
                 return Poll::Ready(event);
             }
-            self.tick = Some(Box::pin(sleep(TICK)));
         }
     }
 
@@ -301,9 +307,11 @@ impl Call {
     }
 
     fn tell(&self, leg: Arc<Leg>, message: Bytes) {
+        // None when the gateway is going down.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let upstream = self.upstream.clone();
         // Bounded by the time `notify` takes at most; the call itself must not wait for it.
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             if let Err(fault) = leg.notify(&upstream, message).await {
                 tracing::debug!(reason = fault.reason(), "server did not take a message");
             }
@@ -361,6 +369,9 @@ impl Call {
             Fault::TooSlow(timeouts.total.as_secs())
         } else if now >= self.active + timeouts.request {
             Fault::Silent(timeouts.request.as_secs())
+        } else if !self.late && now >= self.started + SOON {
+            self.late = true;
+            return Some(Event::Late);
         } else {
             return None;
         };
@@ -414,6 +425,12 @@ impl Drop for Call {
     /// finishes, and its answer is read and dropped.
     fn drop(&mut self) {
         if self.outcome.is_some() {
+            return;
+        }
+        // Gone with its key, though: that ends calls.
+        if self.table.renew(&self.principal).is_none() {
+            self.cancel_upstream();
+            self.finish(Outcome::Failed);
             return;
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Over);

@@ -3,16 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::request::Parts;
-use axum::http::{Request, StatusCode, header};
-use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use gateway_core::{Namespace, Principal, Scope, ServerName};
+use http::request::Parts;
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
 
 use crate::authn::{Authenticator, Source};
 use crate::inflight::InFlight;
@@ -21,6 +17,7 @@ use crate::table::Table;
 use crate::telemetry::Telemetry;
 
 mod answer;
+pub(crate) mod body;
 mod dispatch;
 mod events;
 mod health;
@@ -30,6 +27,7 @@ mod sse;
 mod streamable;
 
 pub(crate) use health::admin_router;
+use reply::Response;
 pub(crate) use sse::Streams;
 
 /// Largest request body.
@@ -51,9 +49,20 @@ pub(crate) struct Downstream {
     pub(crate) stop: tokio_util::sync::CancellationToken,
 }
 
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Streamable,
+    SseStream,
+    SseMessages,
+    Health,
+    Readiness,
+}
+
 /// Where a URL leads.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
+    endpoint: Endpoint,
     /// `/t/{namespace}/…`
     tenant: Option<Namespace>,
     /// `/mcp` or `/mcp/{server}`
@@ -61,47 +70,63 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn of(parts: &Parts) -> Self {
-        let path = parts.uri.path();
-        let (tenant, rest) = match path.strip_prefix("/t/").and_then(|rest| rest.split_once('/')) {
-            Some((tenant, rest)) => (Some(Namespace::new(tenant)), rest),
-            None => (None, path.trim_start_matches('/')),
+    /// `None` for a path that leads nowhere. A table of ten paths, each a comparison: a router
+    /// would cost more than what it routes to.
+    fn of(path: &str) -> Option<Self> {
+        let (tenant, rest) = match path.strip_prefix("/t/") {
+            Some(rest) => {
+                let (tenant, rest) = rest.split_once('/')?;
+                (Some(Namespace::new(tenant)), rest)
+            }
+            None => (None, path.strip_prefix('/')?),
         };
-        let scope = match rest.strip_prefix("mcp/") {
-            Some("" | "sse" | "messages" | "messages/") | None => Scope::All,
-            Some(server) => Scope::Server(ServerName::new(server)),
+        let (endpoint, server) = match (rest, rest.strip_prefix("mcp/")) {
+            ("mcp", _) => (Endpoint::Streamable, None),
+            (_, Some("sse")) => (Endpoint::SseStream, None),
+            (_, Some("messages" | "messages/")) => (Endpoint::SseMessages, None),
+            (_, Some(server)) if !server.is_empty() && !server.contains('/') => {
+                (Endpoint::Streamable, Some(server))
+            }
+            ("sse", None) if tenant.is_none() => (Endpoint::SseStream, None),
+            ("messages" | "messages/", None) if tenant.is_none() => (Endpoint::SseMessages, None),
+            ("health", None) if tenant.is_none() => (Endpoint::Health, None),
+            ("readyz", None) if tenant.is_none() => (Endpoint::Readiness, None),
+            _ => return None,
         };
-        Self { tenant, scope }
+        let scope = server.map_or(Scope::All, |server| Scope::Server(ServerName::new(server)));
+        Some(Self { endpoint, tenant, scope })
     }
 }
 
-/// Everything clients may ask for.
-pub(crate) fn router(downstream: Arc<Downstream>) -> Router {
-    let streamable = || post(streamable::post).get(streamable::get).delete(streamable::delete);
-    let mut router = Router::new()
-        .route("/health", get(health::health))
-        .route("/readyz", get(health::readiness))
-        .route("/sse", get(sse::open))
-        .route("/messages", post(sse::post))
-        .route("/messages/", post(sse::post));
-    for prefix in ["", "/t/{namespace}"] {
-        router = router
-            .route(&format!("{prefix}/mcp"), streamable())
-            .route(&format!("{prefix}/mcp/sse"), get(sse::open))
-            .route(&format!("{prefix}/mcp/messages"), post(sse::post))
-            .route(&format!("{prefix}/mcp/messages/"), post(sse::post))
-            .route(&format!("{prefix}/mcp/{{server}}"), streamable());
-    }
-    router
-        .fallback(async || reply::error(StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async || {
-            reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
-        })
-        .layer(axum::middleware::map_response(reply::harden))
-        .with_state(downstream)
+/// A request and where it leads.
+pub(crate) struct Arrival {
+    parts: Parts,
+    body: Incoming,
+    target: Target,
 }
 
-type App = State<Arc<Downstream>>;
+/// Answers a client.
+pub(crate) async fn serve(app: Arc<Downstream>, request: Request<Incoming>) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(target) = Target::of(parts.uri.path()) else {
+        return reply::error(StatusCode::NOT_FOUND, "no such path");
+    };
+    let endpoint = target.endpoint;
+    let arrival = Arrival { parts, body, target };
+    match (endpoint, &arrival.parts.method) {
+        (Endpoint::Streamable, &Method::POST) => streamable::post(app, arrival).await,
+        (Endpoint::Streamable, &Method::GET) => streamable::get(app, arrival).await,
+        (Endpoint::Streamable, &Method::DELETE) => streamable::delete(app, arrival).await,
+        (Endpoint::SseStream, &Method::GET) => sse::open(app, arrival).await,
+        (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
+        (Endpoint::Health, &Method::GET) => health::health(&app),
+        (Endpoint::Readiness, &Method::GET) => health::readiness(&app),
+        _ => reply::error(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this path does not take that method",
+        ),
+    }
+}
 
 impl Downstream {
     /// Checks what comes before any body: the table, the origin, the key.
@@ -117,13 +142,12 @@ impl Downstream {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        origin::check(&parts.headers)
-            .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
+        origin::check(&parts.headers).map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
 }
 
 /// Reads a body of JSON.
-async fn read_body(parts: &Parts, body: Body) -> Result<Bytes, Response> {
+async fn read_body(parts: &Parts, body: Incoming) -> Result<Bytes, Response> {
     let json = parts
         .headers
         .get(header::CONTENT_TYPE)
@@ -155,36 +179,40 @@ fn too_large() -> Response {
     reply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
 }
 
-fn split(request: Request<Body>) -> (Parts, Body, Target) {
-    let (parts, body) = request.into_parts();
-    let target = Target::of(&parts);
-    (parts, body, target)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn paths_name_tenant_and_server() {
-        for (path, tenant, server) in [
-            ("/mcp", None, None),
-            ("/mcp/git", None, Some("git")),
-            ("/mcp/sse", None, None),
-            ("/mcp/messages/", None, None),
-            ("/sse", None, None),
-            ("/messages/", None, None),
-            ("/t/team/mcp", Some("team"), None),
-            ("/t/team/mcp/git", Some("team"), Some("git")),
-            ("/t/team/mcp/sse", Some("team"), None),
+        for (path, expected) in [
+            ("/mcp", Some((Endpoint::Streamable, None, None))),
+            ("/mcp/git", Some((Endpoint::Streamable, None, Some("git")))),
+            ("/mcp/sse", Some((Endpoint::SseStream, None, None))),
+            ("/mcp/messages/", Some((Endpoint::SseMessages, None, None))),
+            ("/sse", Some((Endpoint::SseStream, None, None))),
+            ("/messages/", Some((Endpoint::SseMessages, None, None))),
+            ("/t/team/mcp", Some((Endpoint::Streamable, Some("team"), None))),
+            ("/t/team/mcp/git", Some((Endpoint::Streamable, Some("team"), Some("git")))),
+            ("/t/team/mcp/sse", Some((Endpoint::SseStream, Some("team"), None))),
+            ("/health", Some((Endpoint::Health, None, None))),
+            ("/t/team/health", None),
+            ("/t/team", None),
+            ("/mcp/", None),
+            ("/mcp/git/x", None),
+            ("/.well-known/oauth-protected-resource/mcp", None),
+            ("/", None),
         ] {
-            let (parts, ()) = Request::builder().uri(path).body(()).unwrap().into_parts();
+            let found = Target::of(path);
 
-            let target = Target::of(&parts);
-
-            assert_eq!(target.tenant.as_ref().map(Namespace::as_str), tenant, "{path}");
-            let expected = server.map_or(Scope::All, |name| Scope::Server(ServerName::new(name)));
-            assert_eq!(target.scope, expected, "{path}");
+            let found = found.as_ref().map(|target| {
+                let server = match &target.scope {
+                    Scope::All => None,
+                    Scope::Server(name) => Some(name.as_str()),
+                };
+                (target.endpoint, target.tenant.as_ref().map(Namespace::as_str), server)
+            });
+            assert_eq!(found, expected, "{path}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The client port: accepts connections and hands them to workers, within bounds.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
+use crate::downstream::{self, Downstream};
 use crate::telemetry::Telemetry;
 use crate::watchdog::{Busy, Watched, watch};
 use crate::worker;
@@ -94,26 +94,25 @@ impl Workers {
     }
 }
 
-/// Serves `router` on `listener` from one thread a processor, until `stop`.
+/// Serves clients on `listener` from one thread a processor, until `stop`.
 pub(crate) fn serve(
     listener: TcpListener,
-    router: &Router,
-    telemetry: &Arc<Telemetry>,
-    stop: &CancellationToken,
+    downstream: &Arc<Downstream>,
 ) -> io::Result<Workers> {
     let mut queues = Vec::new();
     let mut threads = Vec::new();
     for index in 1..=worker::count() {
         let (queue, accepted) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (router, stop) = (router.clone(), stop.clone());
+        let downstream = downstream.clone();
         threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             worker::enter(index);
-            runtime.block_on(work(accepted, router, stop));
+            runtime.block_on(work(accepted, downstream));
         })?);
         queues.push(queue);
     }
-    tokio::spawn(accept(listener, queues, telemetry.clone(), stop.clone()));
+    let (telemetry, stop) = (downstream.telemetry.clone(), downstream.stop.clone());
+    tokio::spawn(accept(listener, queues, telemetry, stop));
     Ok(Workers { threads })
 }
 
@@ -159,7 +158,9 @@ fn prepare(stream: TcpStream, _peer: SocketAddr) -> io::Result<std::net::TcpStre
     stream.into_std()
 }
 
-async fn work(mut accepted: mpsc::Receiver<Accepted>, router: Router, stop: CancellationToken) {
+async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream>) {
+    // One of the worker's own: looking at it takes a lock, which is then shared with nobody.
+    let stop = downstream.stop.child_token();
     let connections = TaskTracker::new();
     loop {
         let next = tokio::select! {
@@ -169,7 +170,7 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, router: Router, stop: Canc
         };
         let Some((stream, place)) = next else { break };
         if let Ok(stream) = TcpStream::from_std(stream) {
-            connections.spawn(connection(stream, place, router.clone(), stop.clone()));
+            connections.spawn(connection(stream, place, downstream.clone(), stop.clone()));
         }
     }
     connections.close();
@@ -177,14 +178,18 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, router: Router, stop: Canc
     let _ = tokio::time::timeout(GRACE, connections.wait()).await;
 }
 
-async fn connection(stream: TcpStream, place: Place, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    place: Place,
+    downstream: Arc<Downstream>,
+    stop: CancellationToken,
+) {
     let (stream, watchdog, activity) = watch(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&activity);
-        let mut router = router.clone();
+        let answer = downstream::serve(downstream.clone(), request);
         async move {
-            let response = router.call(request).await?;
-            Ok::<_, std::convert::Infallible>(response.map(|body| Watched::new(body, busy)))
+            Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, busy)))
         }
     });
     let mut connection = std::pin::pin!(

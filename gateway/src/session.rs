@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gateway_core::{Principal, Scope, ServerName};
+use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::ProtocolVersion;
 
@@ -41,23 +41,55 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) transport: Transport,
     pub(crate) version: ProtocolVersion,
-    pub(crate) scope: Scope,
-    owner: Owner,
-}
-
-/// Tenant and key name, not the key: a rotated key keeps its sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Owner {
-    tenant: String,
-    key: String,
+    /// Tenant, key and server, each after its length. The name of the key, not the key itself: a
+    /// rotated key keeps its sessions.
+    names: Vec<u8>,
 }
 
 impl Session {
-    /// Whether the session was begun by this principal.
-    pub(crate) fn belongs_to(&self, principal: &Principal) -> bool {
-        self.owner.tenant == principal.key.namespace.as_str()
-            && self.owner.key == *principal.key.name
+    fn new(
+        id: SessionId,
+        transport: Transport,
+        version: ProtocolVersion,
+        principal: &Principal,
+        scope: &Scope,
+    ) -> Self {
+        Self { id, transport, version, names: names(principal, scope) }
     }
+
+    /// Whether the session was begun by this principal at this URL.
+    pub(crate) fn belongs_to(&self, principal: &Principal, scope: &Scope) -> bool {
+        let parts = parts(principal, scope);
+        let mut rest = self.names.as_slice();
+        let same = parts.iter().all(|part| match rest.split_first() {
+            Some((length, after)) if usize::from(*length) == part.len() => {
+                let same = after.starts_with(part.as_bytes());
+                rest = after.get(part.len()..).unwrap_or_default();
+                same
+            }
+            _ => false,
+        });
+        same && rest.is_empty()
+    }
+}
+
+fn parts<'a>(principal: &'a Principal, scope: &'a Scope) -> [&'a str; 3] {
+    let server = match scope {
+        Scope::All => "",
+        Scope::Server(name) => name.as_str(),
+    };
+    [principal.key.namespace.as_str(), &principal.key.name, server]
+}
+
+fn names(principal: &Principal, scope: &Scope) -> Vec<u8> {
+    let parts = parts(principal, scope);
+    let mut names = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for part in parts {
+        // Names are at most 253 characters long: `Entry::from_resource` refuses longer ones.
+        names.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+        names.extend_from_slice(part.as_bytes());
+    }
+    names
 }
 
 /// Seals and opens session ids. The first key seals, all open.
@@ -98,16 +130,7 @@ impl Sealer {
     ) -> Option<(Session, String)> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let session = Session {
-            id: SessionId(nonce),
-            transport,
-            version,
-            scope: scope.clone(),
-            owner: Owner {
-                tenant: principal.key.namespace.as_str().to_owned(),
-                key: principal.key.name.as_ref().to_owned(),
-            },
-        };
+        let session = Session::new(SessionId(nonce), transport, version, principal, scope);
         let token = self.seal(&session, now.as_second() + LIFETIME_SECONDS)?;
         Some((session, token))
     }
@@ -141,60 +164,29 @@ impl Sealer {
     }
 }
 
-/// Fixed fields first, then the names, each after its length.
+const TRANSPORTS: [Transport; 2] = [Transport::Streamable, Transport::Sse];
+
+/// Transport, version, expiry, names.
 fn encode(session: &Session, expires: i64) -> Vec<u8> {
-    let server = match &session.scope {
-        Scope::All => "",
-        Scope::Server(name) => name.as_str(),
-    };
-    let names = [session.owner.tenant.as_str(), session.owner.key.as_str(), server];
-    let mut plain =
-        Vec::with_capacity(13 + names.iter().map(|name| name.len()).sum::<usize>() + 16);
-    plain.push(match session.transport {
-        Transport::Streamable => 0,
-        Transport::Sse => 1,
-    });
-    plain.push(match session.version {
-        ProtocolVersion::V2024_11_05 => 0,
-        ProtocolVersion::V2025_03_26 => 1,
-        ProtocolVersion::V2025_06_18 => 2,
-        ProtocolVersion::V2025_11_25 => 3,
-    });
+    let place = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
+    let transport = TRANSPORTS.iter().position(|transport| *transport == session.transport);
+    let version = ProtocolVersion::ALL.iter().position(|version| *version == session.version);
+    let mut plain = Vec::with_capacity(10 + session.names.len() + 16);
+    plain.push(place(transport));
+    plain.push(place(version));
     plain.extend_from_slice(&expires.to_be_bytes());
-    for name in names {
-        // Names are at most 253 characters long: `Entry::from_resource` refuses longer ones.
-        plain.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        plain.extend_from_slice(name.as_bytes());
-    }
+    plain.extend_from_slice(&session.names);
     plain
 }
 
 fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
-    let (fixed, mut rest) = plain.split_first_chunk::<10>()?;
+    let (fixed, names) = plain.split_first_chunk::<10>()?;
     let [transport, version, expires @ ..] = fixed;
-    let mut name = || {
-        let (length, after) = rest.split_first()?;
-        let (name, after) = after.split_at_checked(usize::from(*length))?;
-        rest = after;
-        String::from_utf8(name.to_vec()).ok()
-    };
-    let (tenant, key, server) = (name()?, name()?, name()?);
     let session = Session {
         id,
-        transport: match transport {
-            0 => Transport::Streamable,
-            1 => Transport::Sse,
-            _ => return None,
-        },
-        version: match version {
-            0 => ProtocolVersion::V2024_11_05,
-            1 => ProtocolVersion::V2025_03_26,
-            2 => ProtocolVersion::V2025_06_18,
-            3 => ProtocolVersion::V2025_11_25,
-            _ => return None,
-        },
-        scope: if server.is_empty() { Scope::All } else { Scope::Server(ServerName::new(&server)) },
-        owner: Owner { tenant, key },
+        transport: *TRANSPORTS.get(usize::from(*transport))?,
+        version: *ProtocolVersion::ALL.get(usize::from(*version))?,
+        names: names.to_vec(),
     };
     Some((session, i64::from_be_bytes(*expires)))
 }

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use crds::SessionMode;
 use gateway_core::{Endpoint, Principal, ServerEntry};
+use http::{Method, Uri};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,13 +19,15 @@ use crate::table::{Changes, ServerId};
 use crate::telemetry::{CallMetrics, Telemetry};
 
 mod client;
+mod connector;
 pub(crate) mod exchange;
 pub(crate) mod fault;
 pub(crate) mod leg;
 mod stream;
 mod supervisor;
 
-use client::{HttpClient, Requests};
+use client::{HttpClient, Sending, Template};
+use connector::Connector;
 use fault::Fault;
 use leg::Leg;
 
@@ -53,7 +57,7 @@ pub(crate) struct Upstream {
     entry: ArcSwap<ServerEntry>,
     pub(crate) endpoint: Endpoint,
     session: SessionMode,
-    http: HttpClient,
+    http: Arc<HttpClient>,
     /// 0 until known.
     link: AtomicU8,
     shares: AtomicBool,
@@ -140,7 +144,7 @@ impl Upstream {
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
-            http: HttpClient::new(entry.timeouts.connect),
+            http: HttpClient::new(Connector::new(&entry.endpoint.streamable, entry.timeouts.connect)),
             metrics: telemetry.calls_of(&entry.namespace, &entry.name),
             entry: ArcSwap::new(entry),
             link: AtomicU8::new(0),
@@ -159,8 +163,18 @@ impl Upstream {
         self.entry.load_full()
     }
 
-    fn requests<'a>(&'a self, entry: &'a ServerEntry) -> Requests<'a> {
-        Requests { entry, endpoint: &self.endpoint }
+    /// What requests to a URL of the server have in common.
+    fn template(&self, url: &Uri) -> Template {
+        Template::new(url, self.endpoint.host.as_ref())
+    }
+
+    /// Sends a request with the credential of now.
+    fn send(&self, template: &Template, method: Method, body: Bytes) -> Sending {
+        let mut request = template.request(method, body);
+        if let Some(credential) = &self.entry.load().credential {
+            request.headers_mut().insert(credential.header.clone(), credential.value.clone());
+        }
+        self.http.send(request)
     }
 
     /// How the server is doing.
@@ -268,8 +282,9 @@ impl Upstream {
         });
     }
 
-    /// Takes away legs that were idle for long, to be closed.
+    /// Takes away legs that were idle for long, to be closed, and closes idle connections.
     fn sweep(&self) -> Vec<Arc<Leg>> {
+        self.http.sweep();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let mut idle = Vec::new();
         clients.retain(|_, slot| {

@@ -1,5 +1,8 @@
 //! Which of the protocol's two eras a request belongs to. Performs no I/O.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -43,7 +46,9 @@ fn declares_version(params: &RawValue) -> bool {
         version: Option<&'a RawValue>,
     }
     // A search of the text first: only requests that mention the key are parsed for it.
-    params.get().contains("io.modelcontextprotocol/protocolVersion")
+    static KEY: LazyLock<Finder<'static>> =
+        LazyLock::new(|| Finder::new(b"io.modelcontextprotocol/protocolVersion"));
+    KEY.find(params.get().as_bytes()).is_some()
         && serde_json::from_str::<Params<'_>>(params.get())
             .is_ok_and(|params| params.meta.is_some_and(|meta| meta.version.is_some()))
 }

@@ -22,7 +22,8 @@ impl ProtocolVersion {
     /// What a client speaks that sends no `MCP-Protocol-Version` (2025-06-18, transports).
     pub const ASSUMED: Self = Self::V2025_03_26;
 
-    const ALL: [Self; 4] =
+    /// All of them, oldest first.
+    pub const ALL: [Self; 4] =
         [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25];
 
     /// As written on the wire.

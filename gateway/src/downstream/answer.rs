@@ -4,75 +4,63 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http_body::Frame;
 use mcp::sse;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
-use super::reply;
+use super::body::{Body, BrokenOff};
+use super::reply::{self, Response};
 use crate::call::{Call, Event};
 
-/// How long we wait for an answer before we commit to a stream of events (DESIGN §4).
-const SOON: Duration = Duration::from_secs(5);
 /// How often a silent stream shows that it lives (PROTOCOL 29).
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The answer of a call. `streams` tells whether the client takes a stream of events.
 pub(super) async fn respond(mut call: Box<Call>, streams: bool) -> Response {
     loop {
-        let next = std::future::poll_fn(|cx| call.poll_event(cx));
-        let event = if streams { timeout(SOON, next).await.ok() } else { Some(next.await) };
+        let event = std::future::poll_fn(|cx| call.poll_event(cx)).await;
         return match event {
-            Some(Event::Answer(message) | Event::Cancelled(message)) => reply::message(message),
-            Some(Event::Chunk(chunk)) => through(call, chunk),
-            Some(Event::Notification(message)) if streams => {
-                reply::events(Body::new(Events::new(call, Some(message))))
-            }
+            Event::Answer(message) | Event::Cancelled(message) => reply::message(message),
+            Event::Chunk(chunk) => through(call, chunk),
+            Event::Notification(message) if streams => events(call, Some(message)),
+            Event::Late if streams => events(call, None),
             // For a client that takes no events notifications are dropped.
-            Some(Event::Notification(_)) => continue,
-            Some(Event::End | Event::Broken) => reply::broken_off(),
-            None => reply::events(Body::new(Events::new(call, None))),
+            Event::Notification(_) | Event::Late => continue,
+            Event::End | Event::Broken => reply::broken_off(),
         };
     }
 }
 
-/// A large answer passes through as one body of JSON.
-fn through(call: Box<Call>, first: Bytes) -> Response {
-    reply::message_body(Body::new(Through { call, first: Some(first) }))
+fn events(call: Box<Call>, first: Option<Bytes>) -> Response {
+    reply::events(Body::Call(Box::new(Events::new(call, first))))
 }
 
-struct Through {
+/// A large answer passes through as one body of JSON.
+fn through(call: Box<Call>, first: Bytes) -> Response {
+    reply::message(Body::Through(Box::new(Through { call, first: Some(first) })))
+}
+
+pub(super) struct Through {
     call: Box<Call>,
     first: Option<Bytes>,
 }
 
-/// The answer broke off. The transfer is aborted: no one may take what came for the whole.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer broke off")]
-pub(super) struct BrokenOff;
-
-impl http_body::Body for Through {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl Through {
+    pub(super) fn poll_data(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
         }
         loop {
-            if this.call.is_over() {
+            if self.call.is_over() {
                 return Poll::Ready(None);
             }
-            match ready!(this.call.poll_event(cx)) {
-                Event::Chunk(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            match ready!(self.call.poll_event(cx)) {
+                Event::Chunk(chunk) => return Poll::Ready(Some(Ok(chunk))),
                 Event::End => return Poll::Ready(None),
-                Event::Notification(_) => {}
+                Event::Notification(_) | Event::Late => {}
                 Event::Answer(_) | Event::Cancelled(_) | Event::Broken => {
                     return Poll::Ready(Some(Err(BrokenOff)));
                 }
@@ -82,7 +70,7 @@ impl http_body::Body for Through {
 }
 
 /// A call as a stream of events.
-struct Events {
+pub(super) struct Events {
     call: Box<Call>,
     first: Option<Bytes>,
     /// In the middle of an event whose data comes in parts.
@@ -96,37 +84,37 @@ impl Events {
     }
 }
 
-impl http_body::Body for Events {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl Events {
+    pub(super) fn poll_data(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(message(&first)))));
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(message(&first))));
         }
-        if this.call.is_over() {
+        if self.call.is_over() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(event) = this.call.poll_event(cx) {
-            this.keep_alive = Box::pin(sleep(KEEP_ALIVE));
-            return Poll::Ready(match encode(event, &mut this.open) {
-                Ok(Some(bytes)) => Some(Ok(Frame::data(bytes))),
+        if let Poll::Ready(event) = self.call.poll_event(cx) {
+            if matches!(event, Event::Late) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.keep_alive = Box::pin(sleep(KEEP_ALIVE));
+            return Poll::Ready(match encode(event, &mut self.open) {
+                Ok(Some(bytes)) => Some(Ok(bytes)),
                 Ok(None) => None,
                 Err(error) => Some(Err(error)),
             });
         }
-        ready!(this.keep_alive.as_mut().poll(cx));
-        this.keep_alive = Box::pin(sleep(KEEP_ALIVE));
+        ready!(self.keep_alive.as_mut().poll(cx));
+        self.keep_alive = Box::pin(sleep(KEEP_ALIVE));
         // Polled at once, so that the new timer wakes us.
         cx.waker().wake_by_ref();
-        if this.open {
+        if self.open {
             return Poll::Pending;
         }
-        Poll::Ready(Some(Ok(Frame::data(keep_alive()))))
+        Poll::Ready(Some(Ok(keep_alive())))
     }
 }
 
@@ -151,7 +139,7 @@ pub(super) fn encode(event: Event, open: &mut bool) -> Result<Option<Bytes>, Bro
             sse::end(&mut out);
             Ok(Some(out.freeze()))
         }
-        Event::Cancelled(_) => Ok(None),
+        Event::Cancelled(_) | Event::Late => Ok(None),
         Event::Broken => Err(BrokenOff),
     }
 }

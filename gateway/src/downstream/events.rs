@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use gateway_core::Principal;
-use http_body::Frame;
+use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::sse;
 use mcp::tool::LIST_CHANGED;
@@ -21,11 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::Downstream;
-use super::answer::{BrokenOff, KEEP_ALIVE, encode, keep_alive};
+use super::answer::{KEEP_ALIVE, encode, keep_alive};
+use super::body::BrokenOff;
 use super::sse::Stream;
 use crate::call::Call;
-use crate::session::Session;
 
+/// After how many milliseconds a client should open a broken GET stream again.
+const RETRY: u64 = 3000;
 /// Calls under way on one stream.
 pub(super) const MAX_CALLS: usize = 128;
 
@@ -40,7 +41,7 @@ pub(super) enum Outgoing {
 pub(super) struct EventBody {
     app: Arc<Downstream>,
     principal: Principal,
-    session: Session,
+    scope: Scope,
     /// The tools the client knows of.
     seen: Option<u64>,
     /// Ids on events tell a client that comes back whether it missed a change. Clients of HTTP+SSE
@@ -63,16 +64,18 @@ impl EventBody {
     pub(super) fn listening(
         app: Arc<Downstream>,
         principal: Principal,
-        session: Session,
+        scope: Scope,
         seen: Option<u64>,
     ) -> Self {
-        let mut body = Self::new(app, principal, session, seen, None);
+        let mut body = Self::new(app, principal, scope, seen, None);
+        // Clients of the Python SDK try once more when the stream breaks, then never again: late
+        // enough for a gateway that restarts.
+        let mut start = BytesMut::new();
+        sse::retry(RETRY, &mut start);
+        body.ready.push_back(start.freeze());
         // A client that comes back may have missed a change: told at once unless it can show that
         // it did not.
-        body.tell_of_changes();
-        if body.ready.is_empty() {
-            body.ready.push_back(keep_alive());
-        }
+        body.look();
         body
     }
 
@@ -80,20 +83,21 @@ impl EventBody {
     pub(super) fn carrying(
         app: Arc<Downstream>,
         principal: Principal,
-        session: Session,
         stream: (Stream, mpsc::Receiver<Outgoing>),
         start: Bytes,
     ) -> Self {
-        let seen = principal.tenant.view_hash(&session.scope, &principal);
-        let mut body = Self::new(app, principal, session, Some(seen), Some(stream));
+        let mut body = Self::new(app, principal, Scope::All, None, Some(stream));
         body.ready.push_back(start);
+        // A client whose stream broke comes back without `initialize` and would never list again
+        // (PROTOCOL §4); to one that is new this says nothing wrong.
+        body.look();
         body
     }
 
     fn new(
         app: Arc<Downstream>,
         principal: Principal,
-        session: Session,
+        scope: Scope,
         seen: Option<u64>,
         stream: Option<(Stream, mpsc::Receiver<Outgoing>)>,
     ) -> Self {
@@ -110,7 +114,7 @@ impl EventBody {
             ended: false,
             app,
             principal,
-            session,
+            scope,
             seen,
             stream,
         };
@@ -132,15 +136,22 @@ impl EventBody {
     fn look(&mut self) {
         match self.app.table.renew(&self.principal) {
             Some(principal) => {
-                self.principal = principal;
+                let before = std::mem::replace(&mut self.principal, principal);
+                if before.key.expires_at != self.principal.key.expires_at {
+                    self.rewind();
+                }
                 self.tell_of_changes();
             }
             None => self.ended = true,
         }
     }
 
+    /// In the middle of an event nothing else may be written: told when that ends.
     fn tell_of_changes(&mut self) {
-        let hash = self.principal.tenant.view_hash(&self.session.scope, &self.principal);
+        if self.open.is_some() {
+            return;
+        }
+        let hash = self.principal.tenant.view_hash(&self.scope, &self.principal);
         if self.seen.replace(hash) != Some(hash) {
             let id = self.with_ids.then(|| format!("{hash:x}"));
             let mut out = BytesMut::new();
@@ -195,12 +206,16 @@ impl EventBody {
         {
             match call.poll_event(cx) {
                 Poll::Ready(event) => {
-                    let mut in_answer = self.open.is_some();
+                    let was_in_answer = self.open.is_some();
+                    let mut in_answer = was_in_answer;
                     let bytes = encode(event, &mut in_answer)?;
                     self.ready.extend(bytes);
                     self.open = in_answer.then_some(at);
                     if call.is_over() {
                         self.calls.swap_remove(at);
+                    }
+                    if was_in_answer {
+                        self.tell_of_changes();
                     }
                 }
                 Poll::Pending if self.open.is_some() => return Ok(()),
@@ -213,7 +228,6 @@ impl EventBody {
 
 /// Resolves when there is another table.
 fn next_table(mut watch: watch::Receiver<u64>) -> BoxFuture<'static, watch::Receiver<u64>> {
-    watch.mark_unchanged();
     Box::pin(async move {
         if watch.changed().await.is_err() {
             // The gateway is gone; the stream ends by other means.
@@ -223,31 +237,27 @@ fn next_table(mut watch: watch::Receiver<u64>) -> BoxFuture<'static, watch::Rece
     })
 }
 
-impl http_body::Body for EventBody {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl EventBody {
+    pub(super) fn poll_data(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = self.get_mut();
-        this.poll_table(cx);
-        this.poll_timer(cx);
-        if this.ended {
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        self.poll_table(cx);
+        self.poll_timer(cx);
+        if self.ended {
             return Poll::Ready(None);
         }
-        if this.open.is_none() {
-            this.poll_outgoing(cx);
+        if self.open.is_none() {
+            self.poll_outgoing(cx);
         }
-        if let Err(error) = this.poll_calls(cx) {
+        if let Err(error) = self.poll_calls(cx) {
             return Poll::Ready(Some(Err(error)));
         }
         // What was written while an answer was under way waits for its end.
-        if let Some(bytes) = this.ready.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        if let Some(bytes) = self.ready.pop_front() {
+            return Poll::Ready(Some(Ok(bytes)));
         }
-        if this.calls.is_empty() && this.stopping.as_mut().poll(cx).is_ready() {
+        if self.calls.is_empty() && self.stopping.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         Poll::Pending

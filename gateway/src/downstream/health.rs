@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::IntoResponse;
 use axum::routing::get;
+use http::{StatusCode, header};
 use serde::Serialize;
 
-use super::{App, Downstream, reply};
+use super::Downstream;
+use super::reply::{self, Response};
 use crate::table::{Published, Rejected};
 use crate::telemetry::Telemetry;
 use crate::upstream::State as ServerState;
@@ -50,7 +51,7 @@ struct Conflict {
 }
 
 /// Alive, and which servers are connected.
-pub(super) async fn health(State(app): App) -> Response {
+pub(super) fn health(app: &Downstream) -> Response {
     let published = app.table.load();
     let mut backends: Vec<String> = published
         .upstreams
@@ -65,7 +66,7 @@ pub(super) async fn health(State(app): App) -> Response {
 }
 
 /// Ready once there is a table. A server that is away does not change that.
-pub(super) async fn readiness(State(app): App) -> Response {
+pub(super) fn readiness(app: &Downstream) -> Response {
     let published = app.table.load();
     let ready = app.table.is_complete();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -102,20 +103,18 @@ fn conflicts(published: &Published) -> Vec<Conflict> {
         .collect()
 }
 
-async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
-    let mut response = Response::new(telemetry.text().into());
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
+    ([(header::CONTENT_TYPE, media_type)], telemetry.text())
 }
 
 /// What the admin port serves.
 pub(crate) fn admin_router(downstream: Arc<Downstream>) -> Router {
+    type App = State<Arc<Downstream>>;
     let telemetry = downstream.telemetry.clone();
     Router::new()
-        .route("/health", get(health))
-        .route("/readyz", get(readiness))
+        .route("/health", get(async |State(app): App| health(&app)))
+        .route("/readyz", get(async |State(app): App| readiness(&app)))
         .with_state(downstream)
         .route("/metrics", get(metrics).with_state(telemetry))
-        .fallback(async || reply::error(StatusCode::NOT_FOUND, "no such path"))
 }

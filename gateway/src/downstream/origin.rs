@@ -1,6 +1,6 @@
 //! Browsers say which site a request comes from; pages of other sites may not use the gateway.
 
-use axum::http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri, header};
 
 /// Accepts requests without `Origin`, from a page of this very host, and from pages on the user's
 /// own machine (2025-11-25, transports, security warning).

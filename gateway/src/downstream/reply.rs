@@ -1,20 +1,29 @@
 //! Responses that are the same everywhere.
 
-use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
-use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+
+use super::body::Body;
+
+pub(crate) type Response = http::Response<Body>;
 
 #[derive(Serialize)]
 struct Problem<'a> {
     error: &'a str,
 }
 
+/// Every response begins here.
+fn bare(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
 /// JSON with a status.
 pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
+    let mut response = bare(status, body.into());
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -50,19 +59,17 @@ pub(crate) fn not_ready() -> Response {
 
 /// A message was taken and has no answer here.
 pub(crate) fn accepted() -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
+    bare(StatusCode::ACCEPTED, Body::empty())
+}
+
+/// Done, and nothing to say.
+pub(crate) fn done() -> Response {
+    bare(StatusCode::NO_CONTENT, Body::empty())
 }
 
 /// A message as the whole answer.
-pub(crate) fn message(message: Bytes) -> Response {
+pub(crate) fn message(message: impl Into<Body>) -> Response {
     json(StatusCode::OK, message)
-}
-
-/// A message whose bytes are still coming.
-pub(crate) fn message_body(body: Body) -> Response {
-    json(StatusCode::OK, body)
 }
 
 /// An answer that broke off before any of it was sent.
@@ -72,18 +79,10 @@ pub(crate) fn broken_off() -> Response {
 
 /// A stream of events that no proxy on the way may hold back (PROTOCOL 29).
 pub(crate) fn events(body: Body) -> Response {
-    let mut response = Response::new(body);
+    let mut response = bare(StatusCode::OK, body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
-/// Headers for every response.
-pub(crate) async fn harden(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

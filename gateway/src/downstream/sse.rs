@@ -6,21 +6,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{Request, StatusCode};
-use axum::response::Response;
 use bytes::BytesMut;
 use gateway_core::{Namespace, Principal, Scope};
+use http::StatusCode;
 use jiff::Timestamp;
 use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, error_response};
 use mcp::{Era, Message, ProtocolVersion, sse};
 use tokio::sync::mpsc;
 
+use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, dispatch, overloaded};
 use super::events::{EventBody, MAX_CALLS, Outgoing};
+use super::reply::{self, Response};
 use super::streamable::{cancel, initialized, requested_version, unreadable};
-use super::{App, Downstream, read_body, reply, split};
+use super::{Arrival, Downstream, read_body};
 use crate::authn::{Source, parameter};
 use crate::session::{Session, SessionId, Transport};
 
@@ -84,8 +83,8 @@ impl Streams {
 }
 
 /// Opens a stream.
-pub(super) async fn open(State(app): App, request: Request<Body>) -> Response {
-    let (parts, _, target) = split(request);
+pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
+    let Arrival { parts, target, .. } = arrival;
     let (principal, source) = match app.admit(&parts, &target).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
@@ -106,7 +105,8 @@ pub(super) async fn open(State(app): App, request: Request<Body>) -> Response {
     start.extend_from_slice(format!("retry: {}\n", jittered_retry()).as_bytes());
     let endpoint = format!("{}?session_id={token}", endpoint(parts.uri.path()));
     sse::event(Some("endpoint"), None, endpoint.as_bytes(), &mut start);
-    reply::events(Body::new(EventBody::carrying(app, principal, session, stream, start.freeze())))
+    let body = EventBody::carrying(app, principal, stream, start.freeze());
+    reply::events(Body::Stream(Box::new(body)))
 }
 
 /// Where messages are posted for a stream opened at `path`, relative to the same origin.
@@ -126,8 +126,8 @@ fn jittered_retry() -> u64 {
 }
 
 /// Takes a message for a stream; its answer goes out there.
-pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
-    let (parts, body, target) = split(request);
+pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
+    let Arrival { parts, body, target } = arrival;
     if let Err(response) = app.admit_unkeyed(&parts).await {
         return response;
     }
@@ -199,7 +199,7 @@ fn answer(
             None => refuse(INVALID_PARAMS, "initialize needs a `protocolVersion`"),
         };
     }
-    let asker = Asker { principal, scope: &session.scope, session: Some(session.id) };
+    let asker = Asker { principal, scope: &Scope::All, session: Some(session.id) };
     match dispatch(asked, asker, app) {
         Reply::Now(message) => Outgoing::Message(message),
         Reply::Call(call) => Outgoing::Call(call),
@@ -209,7 +209,6 @@ fn answer(
 /// The open stream of an id, and the principal it belongs to as the table of now has it. A
 /// credential that is sent must be the stream's; without one the id itself is the credential if the
 /// stream was opened by `?api_key=` and its key is still good.
-#[allow(clippy::result_large_err)]
 fn find(
     app: &Downstream,
     token: &str,
@@ -234,7 +233,7 @@ fn find(
         return Err(if presented.is_some() { gone() } else { missing() });
     };
     let principal = match presented {
-        Some(principal) if session.belongs_to(&principal) => principal,
+        Some(principal) if session.belongs_to(&principal, &Scope::All) => principal,
         Some(_) => return Err(gone()),
         None if stream.by_query => {
             let principal = app.table.renew(&stream.principal).ok_or_else(|| {

@@ -1,12 +1,11 @@
 //! Streamable HTTP, 2025-03-26 to 2025-11-25: POST, GET and DELETE at one URL.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
-use axum::response::Response;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gateway_core::{Principal, Scope};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use mcp::error::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, error_response,
@@ -20,9 +19,11 @@ use mcp::{Era, Message, ParseError, ProtocolVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, dispatch, result};
 use super::events::EventBody;
-use super::{App, Downstream, Target, answer, read_body, reply, split};
+use super::reply::{self, Response};
+use super::{Arrival, Downstream, Target, answer, read_body};
 use crate::session::{Session, Transport};
 use crate::upstream::ClientKey;
 
@@ -30,8 +31,8 @@ const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// One message of a client.
-pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
-    let (parts, body, target) = split(request);
+pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
+    let Arrival { parts, body, target } = arrival;
     let principal = match app.admit(&parts, &target).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
@@ -45,9 +46,10 @@ pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
         return reply::error(StatusCode::NOT_ACCEPTABLE, message);
     };
     let body = match read_body(&parts, body).await {
-        Ok(body) => unwrap(body),
+        Ok(body) => body,
         Err(response) => return response,
     };
+    let body = if Message::parse(&body).is_err() { unwrap(body) } else { body };
     match Message::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { message: &body, id, method: &method, params };
@@ -84,8 +86,8 @@ pub(super) async fn post(State(app): App, request: Request<Body>) -> Response {
 }
 
 /// The stream on which the gateway speaks unasked.
-pub(super) async fn get(State(app): App, request: Request<Body>) -> Response {
-    let (parts, _, target) = split(request);
+pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
+    let Arrival { parts, target, .. } = arrival;
     let principal = match app.admit(&parts, &target).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
@@ -97,17 +99,18 @@ pub(super) async fn get(State(app): App, request: Request<Body>) -> Response {
                            Mcp-Session-Id, or use /sse";
             reply::error(StatusCode::BAD_REQUEST, message)
         }
-        Ok(Some(session)) => {
+        Ok(Some(_)) => {
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
             let seen = last.and_then(|id| u64::from_str_radix(id, 16).ok());
-            reply::events(Body::new(EventBody::listening(app, principal, session, seen)))
+            let stream = EventBody::listening(app, principal, target.scope, seen);
+            reply::events(Body::Stream(Box::new(stream)))
         }
     }
 }
 
 /// The end of a session.
-pub(super) async fn delete(State(app): App, request: Request<Body>) -> Response {
-    let (parts, _, target) = split(request);
+pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
+    let Arrival { parts, target, .. } = arrival;
     let principal = match app.admit(&parts, &target).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
@@ -123,15 +126,12 @@ pub(super) async fn delete(State(app): App, request: Request<Body>) -> Response 
                     leg.close(upstream).await;
                 }
             }
-            let mut response = reply::accepted();
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
+            reply::done()
         }
     }
 }
 
 /// The session a request names. None is fine: such a request is a one-shot.
-#[allow(clippy::result_large_err)]
 fn session(
     app: &Downstream,
     parts: &Parts,
@@ -145,8 +145,7 @@ fn session(
         .and_then(|token| app.sealer.open(token, Timestamp::now()))
         .filter(|session| {
             session.transport == Transport::Streamable
-                && session.belongs_to(principal)
-                && session.scope == target.scope
+                && session.belongs_to(principal, &target.scope)
                 && !app.tombstones.holds(session.id)
         })
         .map(Some)

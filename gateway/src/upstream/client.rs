@@ -1,134 +1,258 @@
-//! HTTP to one server: a client for each worker, so that no two share a pool.
+//! HTTP to one server: connections kept for each worker, each driven by the call that uses it.
+//!
+//! A connection has no task of its own: whoever waits for its answer polls it. That saves two
+//! wake-ups a call, which is more than everything else the gateway does with it.
 
-use std::sync::{Arc, OnceLock};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::{Endpoint, ServerEntry};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body::{Body as _, Frame};
 use http_body_util::Full;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
+use super::connector::{Connector, Stream};
+use super::fault::Fault;
 use crate::worker;
 
 /// Servers commonly close an idle connection after 5 s; ours go first.
 const IDLE: Duration = Duration::from_secs(4);
+/// Idle connections a worker keeps.
+const MAX_IDLE: usize = 256;
 
-type Inner = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-/// The clients of one server. Follows no redirect and uses no proxy.
+/// The connections to one origin. Follows no redirect and uses no proxy.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    connect_timeout: Duration,
-    workers: Box<[OnceLock<Inner>]>,
+    connector: Connector,
+    /// By worker, so that the locks are free.
+    idle: Box<[Mutex<Vec<Connection>>]>,
 }
+
+/// A connection on which a request can be sent.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>,
+    used: Instant,
+}
+
+/// A request under way.
+pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Fault>> + Send>>;
 
 impl HttpClient {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
-        let workers = (0..=worker::count()).map(|_| OnceLock::new()).collect();
-        Self { connect_timeout, workers }
+    pub(crate) fn new(connector: Connector) -> Arc<Self> {
+        let idle = (0..=worker::count()).map(|_| Mutex::default()).collect();
+        Arc::new(Self { connector, idle })
     }
 
-    pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        // Threads that are no workers share the client of control.
-        let slot = self.workers.get(worker::index()).or_else(|| self.workers.first());
-        match slot {
-            Some(slot) => slot.get_or_init(|| self.connect()).request(request),
-            None => self.connect().request(request),
+    /// Sends a request. A connection that turns out to be closed before the request was written is
+    /// replaced; nothing is ever written twice.
+    pub(crate) fn send(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Sending {
+        let client = self.clone();
+        Box::pin(async move {
+            let mut request = request;
+            loop {
+                let connection = match client.take() {
+                    Some(connection) => connection,
+                    None => Connection::open(&client.connector).await?,
+                };
+                match connection.send(request, &client).await {
+                    Ok(response) => return Ok(response),
+                    Err((_, Some(unsent))) => request = unsent,
+                    Err((fault, None)) => return Err(fault),
+                }
+            }
+        })
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(crate) fn sweep(&self) {
+        for idle in &self.idle {
+            let fresh = |connection: &Connection| connection.used.elapsed() < IDLE;
+            idle.lock().unwrap_or_else(PoisonError::into_inner).retain(fresh);
         }
     }
 
-    fn connect(&self) -> Inner {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(self.connect_timeout));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config().as_ref().clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector)
+    fn here(&self) -> Option<&Mutex<Vec<Connection>>> {
+        // Threads that are no workers share the connections of control.
+        self.idle.get(worker::index()).or_else(|| self.idle.first())
+    }
+
+    fn take(&self) -> Option<Connection> {
+        let mut idle = self.here()?.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last one used is the least likely to be closed.
+        let connection = idle.pop()?;
+        if connection.used.elapsed() < IDLE {
+            return Some(connection);
+        }
+        // All others are older still.
+        idle.clear();
+        None
+    }
+
+    fn put(&self, mut connection: Connection) {
+        connection.used = Instant::now();
+        let Some(idle) = self.here() else { return };
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
     }
 }
 
-/// Trusts what the system trusts. Without any such certificate only plain HTTP works.
-fn tls_config() -> &'static Arc<ClientConfig> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    CONFIG.get_or_init(|| {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .expect("the provider supports the default versions of TLS")
+impl Connection {
+    async fn open(connector: &Connector) -> Result<Self, Fault> {
+        let stream = connector.connect().await?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: Box::pin(driver), used: Instant::now() })
+    }
+
+    /// The head of the answer. A request that was not written is given back.
+    async fn send(
+        mut self,
+        request: Request<Full<Bytes>>,
+        client: &Arc<HttpClient>,
+    ) -> Result<Response<Body>, (Fault, Option<Request<Full<Bytes>>>)> {
+        let answered = {
+            let mut answer = pin!(self.sender.try_send_request(request));
+            std::future::poll_fn(|cx| {
+                // An end of the driver shows in the answer.
+                let _ = self.driver.as_mut().poll(cx);
+                answer.as_mut().poll(cx)
+            })
+            .await
         };
-        let config = builder().with_native_roots().map_or_else(
-            |error| {
-                tracing::warn!(%error, "no certificate authorities found, https servers will be refused");
-                builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-            },
-            |roots| roots.with_no_client_auth(),
-        );
-        Arc::new(config)
-    })
+        match answered {
+            Ok(response) => {
+                let keeper = Some((self, client.clone()));
+                Ok(response.map(|incoming| Body { incoming, keeper }))
+            }
+            Err(mut error) => {
+                let unsent = error.take_message();
+                Err((error.into_error().into(), unsent))
+            }
+        }
+    }
 }
 
-/// Requests to one server, with its credential.
+/// The body of an answer. Read to its end, it gives the connection back.
 #[derive(Debug)]
-pub(crate) struct Requests<'a> {
-    pub(crate) entry: &'a ServerEntry,
-    pub(crate) endpoint: &'a Endpoint,
+pub(crate) struct Body {
+    incoming: Incoming,
+    keeper: Option<(Connection, Arc<HttpClient>)>,
 }
 
-impl Requests<'_> {
-    /// One message.
-    pub(crate) fn post(&self, to: &Uri, headers: &HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = self.request(Method::POST, to, headers, body);
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("application/json, text/event-stream"),
-        );
-        request
+impl Body {
+    /// The next bytes; trailers are skipped.
+    pub(crate) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        loop {
+            match ready!(self.poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.keeper = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => return Poll::Ready(None),
+            }
+        }
     }
 
-    /// Opens a stream of events.
-    pub(crate) fn get(&self, from: &Uri, headers: &HeaderMap) -> Request<Full<Bytes>> {
-        let mut request = self.request(Method::GET, from, headers, Bytes::new());
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        request
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some((connection, _)) = &mut self.keeper
+        {
+            if connection.driver.as_mut().poll(cx).is_ready() {
+                self.keeper = None;
+            }
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        if matches!(frame, Poll::Ready(None)) || self.incoming.is_end_stream() {
+            self.give_back(cx);
+        }
+        frame
     }
 
-    /// Ends a session.
-    pub(crate) fn delete(&self, at: &Uri, headers: &HeaderMap) -> Request<Full<Bytes>> {
-        self.request(Method::DELETE, at, headers, Bytes::new())
+    /// Gives the connection back if nothing is left to read, without waiting for more.
+    pub(crate) async fn release(mut self) {
+        std::future::poll_fn(|cx| {
+            let _ = self.poll_data(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
-    fn request(
-        &self,
-        method: Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Request<Full<Bytes>> {
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        let Some((mut connection, client)) = self.keeper.take() else { return };
+        // One more poll lets the driver see that the answer is over and want the next request.
+        if connection.driver.as_mut().poll(cx).is_pending() && connection.sender.is_ready() {
+            client.put(connection);
+        }
+    }
+}
+
+/// What requests to one URL have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Template {
+    /// For a URL of the origin; `host` overrides the URL's own.
+    pub(crate) fn new(url: &Uri, host: Option<&HeaderValue>) -> Self {
+        let mut headers = HeaderMap::new();
+        let own = || HeaderValue::from_str(url.authority()?.as_str()).ok();
+        if let Some(host) = host.cloned().or_else(own) {
+            headers.insert(header::HOST, host);
+        }
+        let path = url.path_and_query().cloned();
+        // On a connection of one's own the target is the path alone (RFC 9112 §3.2.1).
+        Self { uri: path.map_or_else(Uri::default, Uri::from), headers }
+    }
+
+    pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// For messages: takes an answer as JSON or as events.
+    pub(crate) fn posting(self) -> Self {
+        let both = HeaderValue::from_static("application/json, text/event-stream");
+        self.with(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .with(header::ACCEPT, both)
+    }
+
+    /// For a stream of events.
+    pub(crate) fn listening(self) -> Self {
+        self.with(header::ACCEPT, HeaderValue::from_static("text/event-stream"))
+    }
+
+    pub(crate) fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers.clone();
-        if let Some(host) = &self.endpoint.host {
-            request.headers_mut().insert(header::HOST, host.clone());
-        }
-        if let Some(credential) = &self.entry.credential {
-            request.headers_mut().insert(credential.header.clone(), credential.value.clone());
-        }
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
         request
+    }
+
+    pub(crate) fn holds(&self, name: &header::HeaderName) -> bool {
+        self.headers.contains_key(name)
     }
 }

@@ -1,19 +1,16 @@
 //! One request to a server and what comes back for it, as it comes.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode, header};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::ResponseFuture;
 use mcp::message::MAX_DEPTH;
 use mcp::scan::{Kind, Piece, Scanner};
 use mcp::{Message, sse};
 use tokio::sync::mpsc;
 
+use super::client::{Body, Sending};
 use super::fault::Fault;
 
 /// Messages up to here are held whole; larger answers pass through as they are read.
@@ -35,7 +32,6 @@ pub(crate) enum Item {
 }
 
 /// One request under way.
-#[derive(Debug)]
 pub(crate) struct Exchange {
     stage: Stage,
     /// JSON text of the id the client chose, for answers that pass through.
@@ -46,18 +42,17 @@ pub(crate) struct Exchange {
     ready: VecDeque<Item>,
 }
 
-#[derive(Debug)]
 enum Stage {
     /// Nothing has come back yet.
-    Head(ResponseFuture),
+    Head(Sending),
     /// A JSON body, held.
-    Json { status: StatusCode, body: Incoming, held: Held },
+    Json { status: StatusCode, body: Body, held: Held },
     /// A JSON body too large to hold.
-    Through { body: Incoming, passing: Passing },
+    Through { body: Body, passing: Passing },
     /// A stream of events.
-    Events { body: Incoming, decoder: sse::Decoder, passing: Option<Passing> },
+    Events { body: Body, decoder: sse::Decoder, passing: Option<Passing> },
     /// HTTP+SSE: the answer comes on the session's stream once the POST is accepted.
-    Elsewhere { accepted: Option<ResponseFuture>, messages: mpsc::Receiver<Bytes> },
+    Elsewhere { accepted: Option<Sending>, messages: mpsc::Receiver<Bytes> },
     /// Nothing more will come.
     Done,
 }
@@ -94,18 +89,18 @@ impl Held {
 
 impl Exchange {
     /// Over Streamable HTTP: the answer comes with the response.
-    pub(crate) fn streamable(response: ResponseFuture, client_id: Bytes, in_session: bool) -> Self {
+    pub(crate) fn streamable(response: Sending, client_id: Bytes, in_session: bool) -> Self {
         Self::new(Stage::Head(response), client_id, in_session)
     }
 
     /// A response whose head is read.
-    pub(crate) fn head(response: Response<Incoming>, client_id: Bytes) -> Result<Self, Fault> {
+    pub(crate) fn head(response: Response<Body>, client_id: Bytes) -> Result<Self, Fault> {
         Ok(Self::new(classify(response, false)?, client_id, false))
     }
 
     /// Over HTTP+SSE: the answer comes on the session's stream.
     pub(crate) fn legacy(
-        accepted: ResponseFuture,
+        accepted: Sending,
         messages: mpsc::Receiver<Bytes>,
         client_id: Bytes,
     ) -> Self {
@@ -148,7 +143,7 @@ impl Exchange {
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match &mut self.stage {
             Stage::Head(response) => {
-                let response = ready!(Pin::new(response).poll(cx))?;
+                let response = ready!(response.as_mut().poll(cx))?;
                 self.stage = classify(response, self.in_session)?;
                 Poll::Ready(Ok(()))
             }
@@ -164,7 +159,7 @@ impl Exchange {
         let Stage::Json { status, body, held } = &mut self.stage else {
             return Poll::Ready(Ok(()));
         };
-        match ready!(poll_data(body, cx)) {
+        match ready!(body.poll_data(cx)) {
             Some(frame) => {
                 held.push(frame?);
                 self.received += held.len();
@@ -195,7 +190,7 @@ impl Exchange {
 
     fn poll_through(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let Stage::Through { body, passing } = &mut self.stage else { return Poll::Ready(Ok(())) };
-        match ready!(poll_data(body, cx)) {
+        match ready!(body.poll_data(cx)) {
             Some(frame) => {
                 let frame = frame?;
                 self.received += frame.len();
@@ -237,7 +232,7 @@ impl Exchange {
                     passing.finish(&mut self.ready)?;
                 }
             }
-            None => match ready!(poll_data(body, cx)) {
+            None => match ready!(body.poll_data(cx)) {
                 Some(frame) => {
                     let frame = frame?;
                     // Some servers label a JSON body as a stream of events.
@@ -272,13 +267,15 @@ impl Exchange {
             return Poll::Ready(Ok(()));
         };
         if let Some(post) = accepted
-            && let Poll::Ready(response) = Pin::new(post).poll(cx)
+            && let Poll::Ready(response) = post.as_mut().poll(cx)
         {
             *accepted = None;
-            let status = response?.status();
-            if !status.is_success() {
-                return Poll::Ready(Err(refused(status, true)));
+            let response = response?;
+            if !response.status().is_success() {
+                return Poll::Ready(Err(refused(response.status(), true)));
             }
+            // Read past: what is accepted has no body to speak of.
+            let _ = response.into_body().poll_data(cx);
         }
         match ready!(messages.poll_recv(cx)) {
             Some(message) => {
@@ -341,7 +338,7 @@ impl Passing {
 }
 
 /// What kind of answer a response head announces.
-fn classify(response: Response<Incoming>, in_session: bool) -> Result<Stage, Fault> {
+fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> {
     let status = response.status();
     let media_type = response
         .headers()
@@ -377,22 +374,4 @@ fn refused(status: StatusCode, in_session: bool) -> Fault {
 
 fn is_response(message: &[u8]) -> bool {
     matches!(Message::parse(message), Ok(Message::Response { .. }))
-}
-
-/// The next frame of data; trailers are skipped.
-pub(crate) fn poll_data(
-    body: &mut Incoming,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, hyper::Error>>> {
-    loop {
-        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Poll::Ready(Some(Ok(data)));
-                }
-            }
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None => return Poll::Ready(None),
-        }
-    }
 }

@@ -81,13 +81,6 @@ impl fmt::Display for Told<'_> {
     }
 }
 
-impl From<hyper_util::client::legacy::Error> for Fault {
-    fn from(error: hyper_util::client::legacy::Error) -> Self {
-        let cause = root_cause(&error);
-        if error.is_connect() { Self::Unreachable(cause) } else { Self::Closed(cause) }
-    }
-}
-
 impl From<hyper::Error> for Fault {
     fn from(error: hyper::Error) -> Self {
         Self::Closed(root_cause(&error))

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use hyper_util::client::legacy::ResponseFuture;
+use http::{HeaderName, HeaderValue, Method};
 use mcp::lifecycle::{Empty, Implementation, InitializeRequest, ServerHello};
 use mcp::message::Outcome;
 use mcp::{Message, ProtocolVersion};
 use tokio::time::timeout;
 
+use super::client::{Sending, Template};
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
 use super::stream::EventStream;
@@ -33,10 +33,8 @@ pub(crate) struct Leg {
 
 #[derive(Debug)]
 enum LegLink {
-    Streamable {
-        /// Sent with every request: protocol version and, if the server keeps one, session id.
-        headers: HeaderMap,
-    },
+    /// What requests have in common: protocol version and, if the server keeps one, session id.
+    Streamable { post: Template, other: Template },
     Sse(EventStream),
 }
 
@@ -52,22 +50,19 @@ impl Leg {
 
     async fn open_streamable(upstream: &Upstream) -> Result<Self, Fault> {
         let entry = upstream.entry();
-        let requests = upstream.requests(&entry);
-        let request =
-            requests.post(&upstream.endpoint.streamable, &HeaderMap::new(), initialize(0));
-        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        let mut other = upstream.template(&upstream.endpoint.streamable);
+        let sending = upstream.send(&other.clone().posting(), Method::POST, initialize(0));
+        let response = within(entry.timeouts.request, sending).await??;
         let session = response.headers().get(SESSION_ID).cloned();
         let answer = Exchange::head(response, Bytes::from_static(b"0"))?;
         let version = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
-        let mut headers = HeaderMap::new();
-        if let Ok(version) = HeaderValue::from_str(&version) {
-            headers.insert(PROTOCOL_VERSION, version);
-        }
+        other = other.with(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
         if let Some(mut session) = session {
             session.set_sensitive(true);
-            headers.insert(SESSION_ID, session);
+            other = other.with(SESSION_ID, session);
         }
-        let leg = Self { link: LegLink::Streamable { headers }, next_id: AtomicU64::new(1) };
+        let post = other.clone().posting();
+        let leg = Self { link: LegLink::Streamable { post, other }, next_id: AtomicU64::new(1) };
         leg.notify(upstream, Bytes::from_static(INITIALIZED)).await?;
         Ok(leg)
     }
@@ -90,7 +85,7 @@ impl Leg {
     /// Whether the server keeps a session for this leg.
     pub(crate) fn has_session(&self) -> bool {
         match &self.link {
-            LegLink::Streamable { headers } => headers.contains_key(SESSION_ID),
+            LegLink::Streamable { post, .. } => post.holds(&SESSION_ID),
             LegLink::Sse(_) => true,
         }
     }
@@ -138,42 +133,38 @@ impl Leg {
     /// Sends a message that expects no answer and waits until it is accepted.
     pub(crate) async fn notify(&self, upstream: &Upstream, body: Bytes) -> Result<(), Fault> {
         let response = within(NOTIFY, self.post(upstream, body)).await??;
-        if response.status().is_success() { Ok(()) } else { Err(Fault::Status(response.status())) }
+        let status = response.status();
+        response.into_body().release().await;
+        if status.is_success() { Ok(()) } else { Err(Fault::Status(status)) }
     }
 
     /// Ends the session, if the server keeps one.
     pub(crate) async fn close(&self, upstream: &Upstream) {
-        let LegLink::Streamable { headers } = &self.link else { return };
-        if headers.contains_key(SESSION_ID) {
-            let entry = upstream.entry();
-            let request = upstream.requests(&entry).delete(&upstream.endpoint.streamable, headers);
+        let LegLink::Streamable { other, .. } = &self.link else { return };
+        if other.holds(&SESSION_ID) {
             // The server may have forgotten the session or never end one: both are fine.
-            let _ = within(NOTIFY, upstream.http.send(request)).await;
+            let _ = within(NOTIFY, upstream.send(other, Method::DELETE, Bytes::new())).await;
         }
     }
 
     /// Opens the stream on which the server speaks unasked. `None` if it offers none.
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
-        let LegLink::Streamable { headers } = &self.link else { return Ok(None) };
-        let entry = upstream.entry();
-        let request = upstream.requests(&entry).get(&upstream.endpoint.streamable, headers);
-        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
+        let limit = upstream.entry().timeouts.request;
+        let sending = upstream.send(&other.clone().listening(), Method::GET, Bytes::new());
+        let response = within(limit, sending).await??;
         if !response.status().is_success() {
             return Ok(None);
         }
         Exchange::head(response, Bytes::new()).map(Some)
     }
 
-    fn post(&self, upstream: &Upstream, body: Bytes) -> ResponseFuture {
-        let entry = upstream.entry();
-        let requests = upstream.requests(&entry);
-        let request = match &self.link {
-            LegLink::Streamable { headers } => {
-                requests.post(&upstream.endpoint.streamable, headers, body)
-            }
-            LegLink::Sse(stream) => requests.post(&stream.post, &HeaderMap::new(), body),
+    fn post(&self, upstream: &Upstream, body: Bytes) -> Sending {
+        let template = match &self.link {
+            LegLink::Streamable { post, .. } => post,
+            LegLink::Sse(stream) => &stream.post,
         };
-        upstream.http.send(request)
+        upstream.send(template, Method::POST, body)
     }
 }
 
@@ -194,14 +185,12 @@ pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
 }
 
 /// The protocol version the server chose.
-fn hello(answer: &[u8]) -> Result<String, Fault> {
+fn hello(answer: &[u8]) -> Result<ProtocolVersion, Fault> {
     let result = result_of(answer)?;
     let hello: ServerHello<'_> =
         serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
-    match ProtocolVersion::from_wire(&hello.protocol_version) {
-        Some(version) => Ok(version.to_string()),
-        None => Err(Fault::Garbage(format!("protocol version {}", hello.protocol_version))),
-    }
+    ProtocolVersion::from_wire(&hello.protocol_version)
+        .ok_or_else(|| Fault::Garbage(format!("protocol version {}", hello.protocol_version)))
 }
 
 /// The raw `result` of an answer.

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri, header};
-use hyper::body::Incoming;
+use http::{Method, Uri, header};
 use mcp::message::Id;
 use mcp::tool::ProgressParams;
 use mcp::{Message, sse};
@@ -14,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Upstream;
-use super::exchange::{MAX_EVENT, poll_data};
+use super::client::{Body, Template};
+use super::exchange::MAX_EVENT;
 use super::fault::Fault;
 use super::leg::within;
 
@@ -25,7 +25,7 @@ const SPOOL: usize = 64;
 #[derive(Debug)]
 pub(crate) struct EventStream {
     /// Where messages are posted.
-    pub(crate) post: Uri,
+    pub(crate) post: Template,
     calls: Arc<Calls>,
     ended: watch::Receiver<bool>,
     _reader: AbortOnDropHandle<()>,
@@ -59,8 +59,9 @@ impl EventStream {
     pub(crate) async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
         let entry = upstream.entry();
         let base = &upstream.endpoint.sse;
-        let request = upstream.requests(&entry).get(base, &HeaderMap::new());
-        let response = within(entry.timeouts.request, upstream.http.send(request)).await??;
+        let listen = upstream.template(base).listening();
+        let sending = upstream.send(&listen, Method::GET, Bytes::new());
+        let response = within(entry.timeouts.request, sending).await??;
         if !response.status().is_success() {
             return Err(Fault::Status(response.status()));
         }
@@ -78,6 +79,7 @@ impl EventStream {
             decoder: sse::Decoder::with_stream_above(MAX_EVENT, MAX_EVENT),
         };
         let post = within(entry.timeouts.request, reader.endpoint(base)).await??;
+        let post = upstream.template(&post).posting();
         let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
         let (end, ended) = watch::channel(false);
         let task = reader.run(Arc::clone(&calls), Arc::downgrade(upstream), end);
@@ -109,7 +111,7 @@ impl EventStream {
 }
 
 struct Reader {
-    body: Incoming,
+    body: Body,
     decoder: sse::Decoder,
 }
 
@@ -136,7 +138,7 @@ impl Reader {
                     return Poll::Ready(Ok(Some(event)));
                 }
                 Some(_) => {}
-                None => match ready!(poll_data(&mut self.body, cx)) {
+                None => match ready!(self.body.poll_data(cx)) {
                     Some(frame) => self.decoder.push(frame?),
                     None => return Poll::Ready(Ok(None)),
                 },
