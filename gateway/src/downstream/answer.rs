@@ -139,6 +139,8 @@ pub(super) fn encode(event: Event, open: &mut bool) -> Result<Option<Bytes>, Bro
             sse::end(&mut out);
             Ok(Some(out.freeze()))
         }
+        // An event whose beginning is out has no end that could be written.
+        Event::Cancelled(_) if *open => Err(BrokenOff),
         Event::Cancelled(_) | Event::Late => Ok(None),
         Event::Broken => Err(BrokenOff),
     }
