@@ -1,0 +1,10 @@
+//! A real gateway on a free port, real servers and raw HTTP clients, in one process.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub)]
+
+#[allow(dead_code)]
+mod support;
+
+mod auth;
+mod sessions;
+mod transports;
