@@ -10,8 +10,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 /// Longest name most model APIs take.
 const MAX_LENGTH: usize = 64;
 
-/// Names for all tools of one server, in the order given. Distinct tools get distinct names, and a
-/// tool's name does not depend on the order of the others.
+/// Names for all tools of one server, in the order given, which a tool's name does not depend on.
+/// Distinct tools get distinct names, unless somebody names a tool after the hash of another one.
 pub(crate) fn exposed_names(prefix: &str, tools: &[&str]) -> Vec<String> {
     let wanted: Vec<Wanted> = tools.iter().map(|tool| Wanted::new(prefix, tool)).collect();
     let mut claims: HashMap<&str, usize> = HashMap::new();
@@ -20,11 +20,10 @@ pub(crate) fn exposed_names(prefix: &str, tools: &[&str]) -> Vec<String> {
     }
     wanted
         .iter()
-        .zip(tools)
-        .map(|(name, tool)| {
+        .map(|name| {
             let shared = claims.get(name.text.as_str()).is_some_and(|claims| *claims > 1);
             if name.cut || (name.changed && shared) {
-                with_hash(&name.text, tool)
+                with_hash(&name.text, &name.whole)
             } else {
                 name.text.clone()
             }
@@ -33,6 +32,9 @@ pub(crate) fn exposed_names(prefix: &str, tools: &[&str]) -> Vec<String> {
 }
 
 struct Wanted {
+    /// Prefix and name as they are.
+    whole: String,
+    /// The same in characters that every model API takes.
     text: String,
     /// Characters were replaced: the name may meet another one.
     changed: bool,
@@ -45,7 +47,7 @@ impl Wanted {
         let whole = format!("{prefix}{tool}");
         let text: String = whole.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
         let cut = text.len() > MAX_LENGTH || text.is_empty();
-        Self { changed: text != whole, cut, text }
+        Self { changed: text != whole, cut, text, whole }
     }
 }
 
@@ -53,9 +55,10 @@ const fn allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
 
-/// A shortened name made unique by 32 bits of a hash over the tool's own name.
-fn with_hash(text: &str, tool: &str) -> String {
-    let hash = digest(&SHA256, tool.as_bytes());
+/// A shortened name made unique by 32 bits of a hash over what it was: of the prefix too, which may
+/// have been what was cut.
+fn with_hash(text: &str, whole: &str) -> String {
+    let hash = digest(&SHA256, whole.as_bytes());
     let suffix: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let kept: String = text.chars().take(MAX_LENGTH - 1 - suffix.len()).collect();
     format!("{kept}_{suffix}")
@@ -93,6 +96,16 @@ mod tests {
 
         assert_eq!(names[0].len(), 64);
         assert!(names[0].starts_with("server_xxx"));
+    }
+
+    #[test]
+    fn names_cut_behind_different_prefixes_differ() {
+        let server = "s".repeat(60);
+
+        let one = exposed_names(&format!("{server}1_"), &["add"]);
+        let two = exposed_names(&format!("{server}2_"), &["add"]);
+
+        assert_ne!(one, two);
     }
 
     proptest! {

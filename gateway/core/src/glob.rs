@@ -10,6 +10,7 @@ use wildmatch::WildMatch;
 pub(crate) struct Globs {
     patterns: Box<[String]>,
     matchers: Box<[WildMatch]>,
+    everything: bool,
 }
 
 impl Globs {
@@ -18,11 +19,17 @@ impl Globs {
         patterns.sort_unstable();
         patterns.dedup();
         let matchers = patterns.iter().map(|pattern| WildMatch::new(pattern)).collect();
-        Self { patterns: patterns.into_boxed_slice(), matchers }
+        let everything = patterns.iter().any(|pattern| pattern == "*");
+        Self { patterns: patterns.into_boxed_slice(), matchers, everything }
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {
-        self.matchers.iter().any(|matcher| matcher.matches(name))
+        self.everything || self.matchers.iter().any(|matcher| matcher.matches(name))
+    }
+
+    /// Whether no name is left out.
+    pub(crate) const fn is_everything(&self) -> bool {
+        self.everything
     }
 }
 
@@ -49,6 +56,8 @@ impl fmt::Debug for Globs {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -64,6 +73,43 @@ mod tests {
         ] {
             let globs = Globs::new(&[pattern.to_owned()]);
             assert_eq!(globs.matches(name), matches, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn any_of_several_patterns_is_enough_and_their_order_is_nothing() {
+        let globs = |patterns: &[&str]| {
+            Globs::new(&patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>())
+        };
+
+        assert!(globs(&["a", "b*"]).matches("bc"));
+        assert!(!globs(&[]).matches("a"));
+        assert!(globs(&["a", "*"]).is_everything() && !globs(&["?*"]).is_everything());
+        assert_eq!(globs(&["b", "a", "b"]), globs(&["a", "b"]));
+    }
+
+    /// As the manual says it, however slow.
+    fn reference(pattern: &[char], name: &[char]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, left) => left.is_none(),
+            (Some((&'*', rest)), left) => {
+                reference(rest, name) || left.is_some_and(|(_, name)| reference(pattern, name))
+            }
+            (Some(_), None) => false,
+            (Some((p, pattern)), Some((c, name))) => {
+                (*p == '?' || p == c) && reference(pattern, name)
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_the_manual_says(pattern in "[abé*?]{0,7}", name in "[abé]{0,9}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+
+            let matches = Globs::new(std::slice::from_ref(&pattern)).matches(&name);
+
+            prop_assert_eq!(matches, reference(&chars(&pattern), &chars(&name)));
         }
     }
 }

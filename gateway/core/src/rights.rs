@@ -13,29 +13,40 @@ pub(crate) struct Access {
     pub(crate) tools: Globs,
 }
 
-impl Access {
-    fn covers(&self, server: &str, tool: &str) -> bool {
-        self.servers.matches(server) && self.tools.matches(tool)
-    }
-}
-
-/// The rules that matched some principal. Principals with equal entitlements share one view.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// The rules that matched some principal. Principals of one entitlement share one view.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Entitlement {
     pub(crate) allow: Vec<Arc<Access>>,
     pub(crate) deny: Vec<Arc<Access>>,
 }
 
 impl Entitlement {
+    /// What of it concerns one server.
+    pub(crate) fn on(&self, server: &str) -> ServerRights<'_> {
+        let matching = |rule: &&Arc<Access>| rule.servers.matches(server);
+        ServerRights {
+            allow: self.allow.iter().filter(matching).map(|rule| &rule.tools).collect(),
+            deny: self.deny.iter().filter(matching).map(|rule| &rule.tools).collect(),
+        }
+    }
+}
+
+/// An entitlement to the tools of one server.
+pub(crate) struct ServerRights<'a> {
+    allow: Vec<&'a Globs>,
+    deny: Vec<&'a Globs>,
+}
+
+impl ServerRights<'_> {
     /// Default deny; a denial beats every allowance.
-    pub(crate) fn allows(&self, server: &str, tool: &str) -> bool {
-        self.allow.iter().any(|access| access.covers(server, tool))
-            && !self.deny.iter().any(|access| access.covers(server, tool))
+    pub(crate) fn allows(&self, tool: &str) -> bool {
+        self.allow.iter().any(|tools| tools.matches(tool))
+            && !self.deny.iter().any(|tools| tools.matches(tool))
     }
 
-    /// Whether some tool of a server may be allowed, when its tools are not known yet.
-    pub(crate) fn may_reach(&self, server: &str) -> bool {
-        self.allow.iter().any(|access| access.servers.matches(server))
+    /// Whether a tool could be allowed, whatever its name.
+    pub(crate) fn may_allow(&self) -> bool {
+        !self.allow.is_empty() && !self.deny.iter().any(|tools| tools.is_everything())
     }
 }
 
@@ -50,24 +61,30 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_by_default() {
-        assert!(!Entitlement::default().allows("git", "log"));
+        let rights = Entitlement::default();
+
+        assert!(!rights.on("git").allows("log"));
+        assert!(!rights.on("git").may_allow());
     }
 
     #[test]
     fn a_denial_beats_an_allowance_and_both_names_must_match() {
         let entitlement = Entitlement {
-            allow: vec![access("git", "*"), access("files", "read_*")],
-            deny: vec![access("*", "push")],
+            allow: vec![access("git", "*"), access("files", "read_*"), access("old", "*")],
+            deny: vec![access("*", "push"), access("old", "*")],
         };
 
-        for (server, tool, allowed) in [
-            ("git", "log", true),
-            ("git", "push", false),
-            ("files", "read_file", true),
-            ("files", "write_file", false),
-            ("other", "log", false),
+        for (server, tool, allowed, may_allow) in [
+            ("git", "log", true, true),
+            ("git", "push", false, true),
+            ("files", "read_file", true, true),
+            ("files", "write_file", false, true),
+            ("old", "log", false, false),
+            ("other", "log", false, false),
         ] {
-            assert_eq!(entitlement.allows(server, tool), allowed, "{server} {tool}");
+            let rights = entitlement.on(server);
+            assert_eq!(rights.allows(tool), allowed, "{server} {tool}");
+            assert_eq!(rights.may_allow(), may_allow, "{server}");
         }
     }
 }
