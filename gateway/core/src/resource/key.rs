@@ -1,0 +1,58 @@
+//! An McpApiKey to its entry. Performs no I/O.
+
+use std::sync::Arc;
+
+use crds::McpApiKeySpec;
+
+use super::field::{NAME, access, description, items, length};
+use super::{Invalid, Secrets};
+use crate::{Claim, KeyEntry, Namespace, Pepper};
+
+/// Shortest API key: less can be guessed online.
+const MIN_KEY: usize = 12;
+
+pub(super) fn entry(
+    spec: &McpApiKeySpec,
+    namespace: Namespace,
+    name: Arc<str>,
+    claim: Claim,
+    secrets: &Secrets,
+    pepper: &Pepper,
+) -> Result<Arc<KeyEntry>, Invalid> {
+    length("spec.user", &spec.user, NAME)?;
+    items("spec.groups", &spec.groups, 64, NAME)?;
+    description(spec.description.as_ref())?;
+    let allow = match &spec.allow {
+        None => None,
+        Some(allow) => Some(access("spec.allow", &allow.servers, &allow.tools)?),
+    };
+    let Some(source) = &spec.value_from else {
+        let problem = "is needed: without a cluster nobody makes keys, so name a Secret that \
+                       stands in this directory";
+        return Err(Invalid::field("spec.valueFrom", problem));
+    };
+    let field = "spec.valueFrom.secretKeyRef";
+    let value = secrets.read(field, &source.secret_key_ref, &namespace)?;
+    let problem = if value.len() < MIN_KEY {
+        Some(format!("holds a key of fewer than {MIN_KEY} characters, which could be guessed"))
+    } else if !value.chars().all(|c| c.is_ascii_graphic()) {
+        Some("holds a key with characters that no header carries; use ASCII without spaces".into())
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
+        let secret = source.secret_key_ref.name.clone();
+        return Err(Invalid::Reference { field: field.to_owned(), secret, problem });
+    }
+    Ok(Arc::new(KeyEntry {
+        namespace,
+        name,
+        user: spec.user.as_str().into(),
+        claim,
+        disabled: spec.disabled,
+        expires_at: spec.expires_at.as_ref().map(|time| time.0),
+        digest: pepper.digest(value.as_bytes()),
+        groups: spec.groups.clone(),
+        allow,
+    }))
+}
