@@ -1,0 +1,14 @@
+//! Tests of the whole crate from outside: manifests in, decisions out.
+// Also in the functions that tests share, which clippy does not take for tests.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod bounds;
+mod evolution;
+mod fixture;
+mod keys;
+mod manifests;
+mod names;
+mod rebuild;
+mod refusals;
+mod rights;
+mod universe;
