@@ -109,8 +109,7 @@ impl Gateway {
                 let _ = stop.run_until_cancelled(admin.into_future()).await;
             }
         });
-        let workers =
-            serve(listener, &downstream).map_err(StartError::Workers)?;
+        let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
         Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })
     }

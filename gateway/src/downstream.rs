@@ -121,10 +121,7 @@ pub(crate) async fn serve(app: Arc<Downstream>, request: Request<Incoming>) -> R
         (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
         (Endpoint::Health, &Method::GET) => health::health(&app),
         (Endpoint::Readiness, &Method::GET) => health::readiness(&app),
-        _ => reply::error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this path does not take that method",
-        ),
+        _ => reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method"),
     }
 }
 
@@ -142,7 +139,8 @@ impl Downstream {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        origin::check(&parts.headers).map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
+        origin::check(&parts.headers)
+            .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
 }
 

@@ -144,7 +144,10 @@ impl Upstream {
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
-            http: HttpClient::new(Connector::new(&entry.endpoint.streamable, entry.timeouts.connect)),
+            http: HttpClient::new(Connector::new(
+                &entry.endpoint.streamable,
+                entry.timeouts.connect,
+            )),
             metrics: telemetry.calls_of(&entry.namespace, &entry.name),
             entry: ArcSwap::new(entry),
             link: AtomicU8::new(0),

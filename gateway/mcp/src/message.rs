@@ -123,18 +123,21 @@ impl<'a> Message<'a> {
         if nests_deeper_than(MAX_DEPTH, bytes) {
             return Err(ParseError::shape(format!("nested deeper than {MAX_DEPTH} levels"), None));
         }
+        // Once for the whole message: from bytes, each raw part would be checked again.
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| ParseError::Json(serde::de::Error::custom(error)))?;
         let envelope: Envelope<'a> =
-            serde_json::from_slice(bytes).map_err(|error| classify(bytes, error))?;
+            serde_json::from_str(text).map_err(|error| classify(text, error))?;
         envelope.try_into()
     }
 }
 
 /// JSON of another shape is the sender's mistake of another kind than no JSON at all.
-fn classify(bytes: &[u8], error: serde_json::Error) -> ParseError {
-    if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() {
+fn classify(text: &str, error: serde_json::Error) -> ParseError {
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
         return ParseError::Json(error);
     }
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+    if text.trim_start().starts_with('[') {
         return ParseError::shape("batches are not supported, send one message a request", None);
     }
     ParseError::shape(error.to_string(), None)

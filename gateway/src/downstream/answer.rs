@@ -40,7 +40,7 @@ fn through(call: Box<Call>, first: Bytes) -> Response {
     reply::message(Body::Through(Box::new(Through { call, first: Some(first) })))
 }
 
-pub(super) struct Through {
+pub(crate) struct Through {
     call: Box<Call>,
     first: Option<Bytes>,
 }
@@ -70,7 +70,7 @@ impl Through {
 }
 
 /// A call as a stream of events.
-pub(super) struct Events {
+pub(crate) struct Events {
     call: Box<Call>,
     first: Option<Bytes>,
     /// In the middle of an event whose data comes in parts.

@@ -38,7 +38,7 @@ pub(super) enum Outgoing {
 }
 
 /// An open stream.
-pub(super) struct EventBody {
+pub(crate) struct EventBody {
     app: Arc<Downstream>,
     principal: Principal,
     scope: Scope,

@@ -49,10 +49,17 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(body) => body,
         Err(response) => return response,
     };
-    let body = if Message::parse(&body).is_err() { unwrap(body) } else { body };
-    match Message::parse(&body) {
+    let inner;
+    let (body, message) = match Message::parse(&body) {
+        Err(ParseError::Shape { .. }) => {
+            inner = unwrap(&body);
+            (&inner, Message::parse(&inner))
+        }
+        message => (&body, message),
+    };
+    match message {
         Ok(Message::Request { id, method, params }) => {
-            let asked = Asked { message: &body, id, method: &method, params };
+            let asked = Asked { message: body, id, method: &method, params };
             let version = parts.headers.get(PROTOCOL_VERSION).and_then(|v| v.to_str().ok());
             if Era::of(&method, params, version) == Era::Modern {
                 return not_this_era(id, &method);
@@ -75,7 +82,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         }
         Ok(Message::Notification { method, params }) => {
             if let (Some(session), "notifications/cancelled") = (&session, &*method) {
-                cancel(&app, session, &body, params);
+                cancel(&app, session, body, params);
             }
             reply::accepted()
         }
@@ -269,24 +276,15 @@ impl Accepts {
 }
 
 /// Takes the wrapped form `{"version":…,"request":{…}}` apart.
-fn unwrap(body: Bytes) -> Bytes {
+fn unwrap(body: &Bytes) -> Bytes {
     #[derive(Deserialize)]
     struct Wrapped<'a> {
         #[serde(borrow)]
         request: &'a RawValue,
-        #[serde(borrow)]
-        jsonrpc: Option<&'a RawValue>,
     }
-    // Every JSON-RPC message names its version, most of them first: only what does not, or says
-    // `request` before it, is looked at again.
-    let version = memchr::memmem::find(&body, b"\"jsonrpc\"").filter(|at| *at < 64);
-    let before = version.and_then(|at| body.get(..at));
-    if before.is_some_and(|before| memchr::memmem::find(before, b"\"request\"").is_none()) {
-        return body;
-    }
-    match serde_json::from_slice::<Wrapped<'_>>(&body) {
-        Ok(Wrapped { request, jsonrpc: None }) => body.slice_ref(request.get().as_bytes()),
-        _ => body,
+    match serde_json::from_slice::<Wrapped<'_>>(body) {
+        Ok(Wrapped { request }) => body.slice_ref(request.get().as_bytes()),
+        Err(_) => body.clone(),
     }
 }
 
@@ -303,7 +301,7 @@ mod tests {
             (format!(r#"{{"version":"1","request": {plain} }}"#), plain),
             ("{".to_owned(), "{"),
         ] {
-            assert_eq!(unwrap(Bytes::from(body.clone())), expected, "{body}");
+            assert_eq!(unwrap(&Bytes::from(body.clone())), expected, "{body}");
         }
     }
 

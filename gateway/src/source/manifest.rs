@@ -143,4 +143,16 @@ items:
         }
         assert!(read("a: [").is_err());
     }
+
+    #[test]
+    fn the_manifests_of_the_readme_are_read() {
+        let readme = include_str!("../../../README.md");
+        let blocks: Vec<&str> =
+            readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+
+        assert!(!blocks.is_empty());
+        for block in blocks {
+            assert_eq!(reasons(block), Vec::<String>::new(), "{block}");
+        }
+    }
 }

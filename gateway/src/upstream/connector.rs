@@ -62,7 +62,10 @@ impl Connector {
 /// Trusts what the system trusts.
 fn tls_config() -> std::io::Result<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CONFIG.get_or_init(|| load_tls_config().map_err(str::to_owned)).clone().map_err(std::io::Error::other)
+    CONFIG
+        .get_or_init(|| load_tls_config().map_err(str::to_owned))
+        .clone()
+        .map_err(std::io::Error::other)
 }
 
 fn load_tls_config() -> Result<Arc<ClientConfig>, &'static str> {

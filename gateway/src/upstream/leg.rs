@@ -34,7 +34,10 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 enum LegLink {
     /// What requests have in common: protocol version and, if the server keeps one, session id.
-    Streamable { post: Template, other: Template },
+    Streamable {
+        post: Template,
+        other: Template,
+    },
     Sse(EventStream),
 }
 
