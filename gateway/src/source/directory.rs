@@ -252,6 +252,7 @@ impl Manifest {
         match text.as_ref().map_err(Clone::clone).and_then(|text| documents(text)) {
             Ok(documents) => {
                 let before = std::mem::take(&mut self.documents);
+                let mut unplaced = false;
                 for document in documents {
                     match document {
                         Ok(document) => self.documents.push(document),
@@ -260,12 +261,22 @@ impl Manifest {
                             let last = what.and_then(|what| {
                                 before.iter().find(|document| identity(document) == *what)
                             });
+                            unplaced |= last.is_none();
                             self.documents.extend(last.cloned());
                             let resource = what.map(|(kind, namespace, name)| {
                                 format!("{kind} {namespace}/{name}")
                             });
                             self.rejected.push(reject(path, resource, unreadable.reason));
                         }
+                    }
+                }
+                // The mistake may stand in the very kind or name: nothing that was there is gone for
+                // certain.
+                let kept = if unplaced { before } else { Vec::new() };
+                for document in kept {
+                    let what = identity(&document);
+                    if self.documents.iter().all(|other| identity(other) != what) {
+                        self.documents.push(document);
                     }
                 }
             }

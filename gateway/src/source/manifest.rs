@@ -25,8 +25,9 @@ pub(super) struct Unreadable {
 /// # Errors
 /// A file that is not YAML has no documents at all.
 pub(super) fn read(text: &str) -> Result<Vec<Result<Document, Unreadable>>, String> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    // The lines around a mistake may hold a secret: only its place is told.
+    let values: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| error.without_snippet().to_string())?;
     let documents = values.into_iter().filter(|value| !value.is_null());
     Ok(documents.flat_map(items).map(document).collect())
 }
@@ -62,7 +63,7 @@ fn document(value: Value) -> Result<Document, Unreadable> {
         (Some("fairway.dev/v1alpha1"), Some("McpPolicy")) => {
             strict(value).map(|policy| Document::Resource(Resource::Policy(policy)))
         }
-        (Some("v1"), Some("Secret")) => strict(value).map(Document::Secret),
+        (Some("v1"), Some("Secret")) => secret(value).map(Document::Secret),
         (version, kind) => Err(format!(
             "{}/{} is not a kind that is read here: McpServer, McpApiKey and McpPolicy of \
              fairway.dev/v1alpha1, and Secret of v1 are",
@@ -78,6 +79,17 @@ fn document(value: Value) -> Result<Document, Unreadable> {
     }
 }
 
+/// What serde says of a value that does not fit holds the value.
+fn secret(value: Value) -> Result<Box<Secret>, String> {
+    strict(value).map_err(|reason| {
+        if reason.starts_with(UNKNOWN_FIELD) {
+            reason
+        } else {
+            "a Secret needs text for each key of stringData, and base64 for each of data".to_owned()
+        }
+    })
+}
+
 /// As strict as `kubectl apply`: a field nobody knows is a mistake, most often in spelling.
 fn strict<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     let mut unknown = Vec::new();
@@ -88,10 +100,12 @@ fn strict<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     });
     match (read, unknown.first()) {
         (Ok(value), None) => Ok(value),
-        (Ok(_), Some(field)) => Err(format!("unknown field {field}")),
+        (Ok(_), Some(field)) => Err(format!("{UNKNOWN_FIELD}{field}")),
         (Err(error), _) => Err(serde_json::Error::to_string(&error)),
     }
 }
+
+const UNKNOWN_FIELD: &str = "unknown field ";
 
 #[cfg(test)]
 mod tests {
