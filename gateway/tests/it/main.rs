@@ -6,5 +6,6 @@
 mod support;
 
 mod auth;
+mod reload;
 mod sessions;
 mod transports;

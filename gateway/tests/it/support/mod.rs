@@ -11,7 +11,7 @@ pub mod stage;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// Far longer than anything here takes; what hangs fails instead of blocking.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,12 +33,13 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
+    within(what, async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            sleep(Duration::from_millis(10)).await;
         }
-        assert!(Instant::now() < end, "{what}: not within {DEADLINE:?}");
-        sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await
 }

@@ -1,5 +1,6 @@
 //! A gateway with a directory of manifests of its own.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,12 @@ use gateway::{Gateway, Options, Source};
 use serde_json::Value;
 use server_sql::DatabaseUrl;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::client::Client;
 use super::manifests::key;
 use super::running::Running;
-use super::{eventually, within};
+use super::{DEADLINE, eventually, within};
 
 pub const ALICE: &str = "alice-key-abc123";
 pub const BOB: &str = "bob-key-xyz789";
@@ -39,7 +41,9 @@ impl Stage {
         let mut stage = Self::empty();
         stage.write("alice.yaml", &key("alice", ALICE));
         stage.write("bob.yaml", &key("bob", BOB));
-        stage.write("rest.yaml", &manifests.join("---\n"));
+        if !manifests.is_empty() {
+            stage.write("rest.yaml", &manifests.join("---\n"));
+        }
         stage.open().await;
         stage
     }
@@ -115,11 +119,14 @@ impl Stage {
 
     /// Waits until readiness shows what is looked for.
     pub async fn ready_when(&self, what: &str, show: impl Fn(&Value) -> bool) -> Value {
-        eventually(what, || async {
+        let last = Cell::new(Value::Null);
+        let look = || async {
             let ready = self.readyz().await;
+            last.set(ready.clone());
             show(&ready).then_some(ready)
-        })
-        .await
+        };
+        let seen = timeout(DEADLINE.mul_f32(0.9), eventually(what, look)).await;
+        seen.unwrap_or_else(|_| panic!("{what}: not shown by {}", last.take()))
     }
 
     /// Waits until a server is in a state.
