@@ -50,8 +50,7 @@ fn it_says_what_to_type_and_stops_when_told_to() {
     }
 
     let began = std::time::SystemTime::now();
-    let interrupted =
-        Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
     let ended = demo.wait().unwrap();
 
     assert!(interrupted.success() && ended.success(), "{ended}");
