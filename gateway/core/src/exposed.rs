@@ -1,7 +1,9 @@
 //! The names under which clients see tools. Performs no I/O.
 //!
 //! Model APIs take `[A-Za-z0-9_-]`, most of them 64 characters at most, so names that do not fit
-//! are changed; the way back is always a table, never a split of the string.
+//! are changed; the way back is always a table, never a split of the string. They follow from the
+//! server's list alone, so that every gateway finds the same ones: a tool whose own name fits keeps
+//! it, whoever else of that server would come to it.
 
 use std::collections::HashMap;
 

@@ -181,6 +181,45 @@ fn a_prefix_edited_later_takes_no_name_from_who_holds_it() {
     assert_eq!(world.origin("x_add", "a/ann"), None);
 }
 
+/// `one` held the name, wants it no longer and is no reason to pass over `two`.
+#[test]
+fn who_lets_go_of_a_name_has_no_say_in_who_is_next() {
+    let mut world = world();
+    world.offer("a/one", &["add"]);
+    world.offer("a/two", &["add"]);
+
+    world.entries.apply(server("a/one", 1, &json!({"prefix": "x_"})));
+    world.keep("a/three", &["add"]);
+    world.build();
+
+    assert_eq!(world.origin("add", "a/ann").as_deref(), Some("a/two/add"));
+    assert_eq!(world.origin("x_add", "a/ann").as_deref(), Some("a/one/add"));
+}
+
+#[test]
+fn the_list_of_a_server_goes_with_it() {
+    let mut world = world();
+    world.offer("a/one", &["add"]);
+
+    world.delete(Kind::Server, "a/one");
+    world.apply(server("a/one", 1, &json!({"prefix": ""})));
+
+    assert_eq!(world.names("a/ann"), [""; 0]);
+}
+
+#[test]
+fn the_list_of_a_server_that_is_not_there_is_forgotten() {
+    let mut world = world();
+    world.offer("a/four", &["add"]);
+    world.offer("nowhere/one", &["add"]);
+
+    world.apply(server("a/four", 4, &json!({"prefix": ""})));
+    world.apply(server("nowhere/one", 1, &json!({"prefix": ""})));
+
+    assert_eq!(world.names("a/ann"), [""; 0]);
+    assert!(world.snapshot.diagnostics().is_empty());
+}
+
 /// A server that names a tool after the hash of another one harms itself alone.
 #[test]
 fn even_a_collision_within_one_server_leaves_one_tool_a_name() {

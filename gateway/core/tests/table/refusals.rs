@@ -73,6 +73,11 @@ fn refusals_name_the_field_and_the_mend() {
             "spec.url: must have at most 2048 characters".into(),
         ),
         (
+            server("hostHeader", json!("git:http")),
+            "spec.hostHeader: must be a host name with or without a port, such as \
+             weather.example.com:8443".into(),
+        ),
+        (
             server("path", json!("/mcp\u{7f}")),
             "spec.path: must be a path as in a URL, such as /mcp".into(),
         ),
