@@ -38,7 +38,8 @@ pub(crate) struct HttpClient {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>,
+    /// `None` once it ended: dropped at once, for that is what fails a request it never took.
+    driver: Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>,
     used: Instant,
 }
 
@@ -110,7 +111,7 @@ impl Connection {
     async fn open(connector: &Connector) -> Result<Self, Fault> {
         let stream = connector.connect().await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Box::pin(driver), used: Instant::now() })
+        Ok(Self { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
     }
 
     /// The head of the answer. A request that was not written is given back.
@@ -122,8 +123,7 @@ impl Connection {
         let answered = {
             let mut answer = pin!(self.sender.try_send_request(request));
             std::future::poll_fn(|cx| {
-                // An end of the driver shows in the answer.
-                let _ = self.driver.as_mut().poll(cx);
+                drive(&mut self.driver, cx);
                 answer.as_mut().poll(cx)
             })
             .await
@@ -138,6 +138,15 @@ impl Connection {
                 Err((error.into_error().into(), unsent))
             }
         }
+    }
+}
+
+/// Reads and writes what can be. Why a connection ended is told by the answer it ended in.
+fn drive<D: Future + Unpin>(driver: &mut Option<D>, cx: &mut Context<'_>) {
+    if let Some(running) = driver
+        && Pin::new(running).poll(cx).is_ready()
+    {
+        *driver = None;
     }
 }
 
@@ -178,9 +187,7 @@ impl Body {
         if frame.is_pending()
             && let Some((connection, _)) = &mut self.keeper
         {
-            if connection.driver.as_mut().poll(cx).is_ready() {
-                self.keeper = None;
-            }
+            drive(&mut connection.driver, cx);
             frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         if matches!(frame, Poll::Ready(None)) || self.incoming.is_end_stream() {
@@ -201,7 +208,8 @@ impl Body {
     fn give_back(&mut self, cx: &mut Context<'_>) {
         let Some((mut connection, client)) = self.keeper.take() else { return };
         // One more poll lets the driver see that the answer is over and want the next request.
-        if connection.driver.as_mut().poll(cx).is_pending() && connection.sender.is_ready() {
+        drive(&mut connection.driver, cx);
+        if connection.driver.is_some() && connection.sender.is_ready() {
             client.put(connection);
         }
     }
