@@ -177,10 +177,13 @@ fn list(asked: &Asked<'_>, asker: Asker<'_>) -> Bytes {
 
 fn cursor_of(params: Option<&RawValue>) -> Option<String> {
     #[derive(Deserialize)]
-    struct Params {
-        cursor: Option<String>,
+    struct Params<'a> {
+        #[serde(borrow)]
+        cursor: Option<&'a RawValue>,
     }
-    serde_json::from_str::<Params>(params?.get()).ok()?.cursor
+    let cursor = serde_json::from_str::<Params<'_>>(params?.get()).ok()?.cursor?;
+    // One that is no text is not ours either.
+    Some(text(cursor).unwrap_or_default().into_owned())
 }
 
 /// Where a page begins, bound to the view it is a page of.

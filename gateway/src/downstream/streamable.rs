@@ -64,11 +64,12 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             if Era::of(&method, params, version) == Era::Modern {
                 return not_this_era(id, &method);
             }
-            if let Some(refusal) = unknown_version(id, version) {
-                return refusal;
-            }
+            // The header speaks of what was agreed on, which is nothing yet.
             if method == "initialize" {
                 return initialize(&app, &asked, &principal, &target.scope);
+            }
+            if let Some(refusal) = unknown_version(id, version) {
+                return refusal;
             }
             let asker = Asker {
                 principal: &principal,
@@ -281,6 +282,10 @@ fn unwrap(body: &Bytes) -> Bytes {
     struct Wrapped<'a> {
         #[serde(borrow)]
         request: &'a RawValue,
+    }
+    // serde reads a list as an object without names, which would make a batch of one a request.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return body.clone();
     }
     match serde_json::from_slice::<Wrapped<'_>>(body) {
         Ok(Wrapped { request }) => body.slice_ref(request.get().as_bytes()),
