@@ -6,6 +6,7 @@
 mod support;
 
 mod auth;
+mod input;
 mod reload;
 mod sessions;
 mod transports;
