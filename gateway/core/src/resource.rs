@@ -14,7 +14,7 @@ use std::fmt;
 use crds::{McpApiKey, McpPolicy, McpServer};
 use kube::ResourceExt;
 
-use crate::{Claim, Entry, Kind, Namespace, Pepper, ResourceRef, ServerName};
+use crate::{Claim, Entry, Kind, Namespace, Pepper, ResourceRef};
 
 pub use secrets::Secrets;
 
@@ -87,18 +87,14 @@ impl Entry {
     ) -> Result<Self, Invalid> {
         let reference = resource.resource();
         check_name(&reference)?;
-        let ResourceRef { namespace, name, .. } = reference;
         match resource {
             Resource::Server(server) => {
-                let name = ServerName::new(&name);
-                server::entry(&server.spec, namespace, name, claim, secrets).map(Self::Server)
+                server::entry(&server.spec, reference, claim, secrets).map(Self::Server)
             }
             Resource::Key(key) => {
-                key::entry(&key.spec, namespace, name, claim, secrets, pepper).map(Self::Key)
+                key::entry(&key.spec, reference, claim, secrets, pepper).map(Self::Key)
             }
-            Resource::Policy(policy) => {
-                policy::entry(&policy.spec, namespace, name).map(Self::Policy)
-            }
+            Resource::Policy(policy) => policy::entry(&policy.spec, reference).map(Self::Policy),
         }
     }
 }

@@ -6,15 +6,14 @@ use crds::McpApiKeySpec;
 
 use super::field::{NAME, access, description, items, length};
 use super::{Invalid, Secrets};
-use crate::{Claim, KeyEntry, Namespace, Pepper};
+use crate::{Claim, KeyEntry, Pepper, ResourceRef};
 
 /// Shortest API key: less can be guessed online.
 const MIN_KEY: usize = 12;
 
 pub(super) fn entry(
     spec: &McpApiKeySpec,
-    namespace: Namespace,
-    name: Arc<str>,
+    ResourceRef { namespace, name, .. }: ResourceRef,
     claim: Claim,
     secrets: &Secrets,
     pepper: &Pepper,

@@ -7,12 +7,11 @@ use crds::{Effect, McpPolicySpec};
 use super::Invalid;
 use super::field::{MANY, NAME, access, count, length};
 use crate::entry::Subject;
-use crate::{Namespace, PolicyEntry};
+use crate::{PolicyEntry, ResourceRef};
 
 pub(super) fn entry(
     spec: &McpPolicySpec,
-    namespace: Namespace,
-    name: Arc<str>,
+    ResourceRef { namespace, name, .. }: ResourceRef,
 ) -> Result<Arc<PolicyEntry>, Invalid> {
     if spec.subjects.is_empty() {
         return Err(Invalid::field("spec.subjects", "must name at least one user, group or key"));

@@ -12,18 +12,20 @@ use super::field::{MANY, TOOL, consists, count, description, duration, items, le
 use super::{Invalid, Secrets};
 use crate::entry::ToolRules;
 use crate::glob::Globs;
-use crate::{Claim, Credential, Endpoint, Namespace, ServerEntry, ServerName, Timeouts};
+use crate::{
+    Claim, Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName, Timeouts,
+};
 
 /// Longest URL and longest path.
 const MAX_URL: usize = 2048;
 
 pub(super) fn entry(
     spec: &McpServerSpec,
-    namespace: Namespace,
-    name: ServerName,
+    ResourceRef { namespace, name, .. }: ResourceRef,
     claim: Claim,
     secrets: &Secrets,
 ) -> Result<Arc<ServerEntry>, Invalid> {
+    let name = ServerName::new(&name);
     description(spec.description.as_ref())?;
     let credential = match &spec.credentials {
         None => None,
