@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 
 use crate::authn::{Authenticator, Source};
 use crate::inflight::InFlight;
-use crate::session::{Sealer, Tombstones};
+use crate::session::{Sealer, SessionId, Tombstones};
 use crate::table::Table;
 use crate::telemetry::Telemetry;
+use crate::upstream::ClientKey;
 
 mod answer;
 pub(crate) mod body;
@@ -133,6 +134,14 @@ impl Downstream {
             self.telemetry.unauthorized.inc();
             reply::unauthorized(&error.to_string())
         })
+    }
+
+    /// Closes what servers keep for a session that ended.
+    fn close_legs(&self, principal: &Principal, session: SessionId) {
+        let client = ClientKey::new(principal, Some(session));
+        for upstream in self.table.load().upstreams.values() {
+            upstream.forget(&client);
+        }
     }
 
     async fn admit_unkeyed(&self, parts: &Parts) -> Result<(), Response> {

@@ -193,9 +193,13 @@ impl Publisher {
                 self.awaited.get_or_insert_with(|| entries.servers().map(|s| id_of(s)).collect());
             }
             Change::Catalog { server, catalog } => {
-                touched.insert(server.namespace.clone());
-                self.entries.offer(&server.namespace, &server.name, catalog);
-                self.heard_of(&server);
+                // A list may be late: of a server that has gone, or moved since.
+                let known = self.entries.server(&server.namespace, &server.name);
+                if known.is_some_and(|known| known.endpoint == server.endpoint) {
+                    touched.insert(server.namespace.clone());
+                    self.entries.offer(&server.namespace, &server.name, catalog);
+                    self.heard_of(&server);
+                }
             }
             Change::Unreachable { server } => self.heard_of(&server),
         }

@@ -189,7 +189,7 @@ impl Upstream {
     ///
     /// # Errors
     /// At once while the server is known to be away, so that nobody waits for it.
-    pub(crate) fn slot(&self, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
+    pub(crate) fn slot(self: &Arc<Self>, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
         if !self.available.load(Ordering::Relaxed) {
             self.refresh();
             return Err(self.outage());
@@ -212,17 +212,31 @@ impl Upstream {
                 .max_by_key(|(_, slot)| slot.idle())
                 .map(|(client, _)| client.clone())
                 .ok_or(Fault::Crowded)?;
-            clients.remove(&oldest);
+            if let Some(leg) = clients.remove(&oldest).and_then(|slot| slot.current()) {
+                self.close_soon(leg);
+            }
         }
         let slot = Slot::new();
         clients.insert(client, slot.clone());
         Ok(slot)
     }
 
-    /// Forgets the leg of a session that ended. Returns it, to be closed.
-    pub(crate) fn forget(&self, client: &ClientKey) -> Option<Arc<Leg>> {
+    /// Closes the leg of a session that ended.
+    pub(crate) fn forget(self: &Arc<Self>, client: &ClientKey) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.remove(client)?.current()
+        if let Some(leg) = clients.remove(client).and_then(|slot| slot.current()) {
+            self.close_soon(leg);
+        }
+    }
+
+    /// Nobody has to wait for a server to end a session: it takes as long as it takes, within the
+    /// bounds of [`Leg::close`].
+    fn close_soon(self: &Arc<Self>, leg: Arc<Leg>) {
+        let upstream = self.clone();
+        // Where there is no runtime the gateway is gone, and its connections with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { leg.close(&upstream).await });
+        }
     }
 
     /// Asks for a fresh list, or for another attempt to connect, now.
@@ -300,10 +314,11 @@ impl Upstream {
         idle
     }
 
-    fn drain_legs(&self) -> Vec<Arc<Leg>> {
+    /// Takes away all legs. Calls under way keep theirs.
+    fn take_legs(&self) -> Vec<Arc<Leg>> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let legs = clients.drain().filter_map(|(_, slot)| slot.current());
-        legs.chain(self.own.current()).collect()
+        let slots = clients.drain().map(|(_, slot)| slot).chain([self.own.clone()]);
+        slots.filter_map(|slot| slot.current.swap(None)).collect()
     }
 }
 

@@ -74,6 +74,11 @@ impl Entries {
         }
     }
 
+    /// A server by name.
+    pub fn server(&self, namespace: &Namespace, name: &ServerName) -> Option<&Arc<ServerEntry>> {
+        self.tenants.get(namespace)?.servers.get(name)
+    }
+
     /// All servers of all tenants.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<ServerEntry>> {
         self.tenants.values().flat_map(|entries| entries.servers.values())

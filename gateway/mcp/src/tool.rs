@@ -19,30 +19,6 @@ pub struct ToolPage<'a> {
     pub next_cursor: Option<Cow<'a, str>>,
 }
 
-/// What we read of a tool's definition. The parts that may be replaced stay raw.
-#[derive(Debug, Deserialize)]
-pub struct Definition<'a> {
-    /// Raw `name`, a JSON string.
-    #[serde(borrow)]
-    pub name: &'a RawValue,
-    /// Raw `description`.
-    #[serde(borrow, default)]
-    pub description: Option<&'a RawValue>,
-    /// Hints about the tool's behaviour.
-    #[serde(default)]
-    pub annotations: Option<Annotations>,
-}
-
-/// The hints that tell whether a call may be sent twice.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Annotations {
-    /// Changes nothing.
-    pub read_only_hint: bool,
-    /// A second call changes nothing more.
-    pub idempotent_hint: bool,
-}
-
 /// What we read of the parameters of `tools/call`.
 #[derive(Debug, Deserialize)]
 pub struct CallParams<'a> {

@@ -267,5 +267,9 @@ impl EventBody {
 impl Drop for EventBody {
     fn drop(&mut self) {
         self.app.telemetry.streams.dec();
+        // A client that comes back over HTTP+SSE gets another session.
+        if let Some((stream, _)) = &self.stream {
+            self.app.close_legs(&self.principal, stream.id);
+        }
     }
 }

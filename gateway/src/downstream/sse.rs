@@ -44,7 +44,7 @@ struct OpenStream {
 /// A stream's place in the table, given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct Stream {
-    id: SessionId,
+    pub(super) id: SessionId,
     shards: Weak<[Mutex<HashMap<SessionId, OpenStream>>; SHARDS]>,
 }
 

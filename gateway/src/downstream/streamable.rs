@@ -25,7 +25,6 @@ use super::events::EventBody;
 use super::reply::{self, Response};
 use super::{Arrival, Downstream, Target, answer, read_body};
 use crate::session::{Session, Transport};
-use crate::upstream::ClientKey;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -128,12 +127,7 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),
         Ok(Some(session)) => {
             app.tombstones.bury(session.id);
-            let client = ClientKey::new(&principal, Some(session.id));
-            for upstream in app.table.load().upstreams.values() {
-                if let Some(leg) = upstream.forget(&client) {
-                    leg.close(upstream).await;
-                }
-            }
+            app.close_legs(&principal, session.id);
             reply::done()
         }
     }

@@ -27,6 +27,8 @@ const POLL_SILENT: Duration = Duration::from_secs(30);
 const RELISTEN: Duration = Duration::from_secs(1);
 /// How often idle legs are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often legs that are to be closed are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// Bounds on a list (DESIGN §4).
 const MAX_PAGES: usize = 100;
 const MAX_LIST: usize = 16 * 1024 * 1024;
@@ -39,9 +41,25 @@ pub(super) async fn run(upstream: Arc<Upstream>, changes: Changes) {
         () = stop.cancelled() => {}
         () = supervise(&upstream, &changes) => {}
     }
-    // Calls under way keep their legs for the time a farewell takes; new ones come no more.
-    for leg in upstream.drain_legs() {
-        leg.close(&upstream).await;
+    farewell(&upstream).await;
+}
+
+/// Closes each leg when no call is open on it, or when no call may be.
+async fn farewell(upstream: &Upstream) {
+    let mut legs = upstream.take_legs();
+    let last = Instant::now() + upstream.entry().timeouts.total;
+    while !legs.is_empty() {
+        let over = Instant::now() >= last;
+        // Ours is the only hold on a leg that no call uses.
+        let (idle, used): (Vec<_>, Vec<_>) =
+            legs.into_iter().partition(|leg| over || Arc::strong_count(leg) == 1);
+        for leg in idle {
+            leg.close(upstream).await;
+        }
+        legs = used;
+        if !legs.is_empty() {
+            sleep(LOOK).await;
+        }
     }
 }
 
