@@ -287,23 +287,13 @@ impl Call {
                 _ => None,
             },
             Ok(Message::Request { id, method, .. }) => {
-                self.decline(leg.clone(), id.as_json(), &method);
+                leg.decline(&self.upstream, id.as_json(), &method);
                 None
             }
             // Somebody else's answer, or none at all.
             Ok(Message::Response { .. }) => None,
             Err(error) => self.recover(&Fault::Garbage(error.to_string())),
         }
-    }
-
-    /// We declare no capability, so a server may ask nothing of us but `ping`.
-    fn decline(&self, leg: Arc<Leg>, id: &str, method: &str) {
-        let answer = if method == "ping" {
-            Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#))
-        } else {
-            error_response(Some(id), mcp::error::METHOD_NOT_FOUND, "not a method of this client")
-        };
-        self.tell(leg, answer);
     }
 
     fn tell(&self, leg: Arc<Leg>, message: Bytes) {

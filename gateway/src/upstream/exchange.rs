@@ -161,8 +161,9 @@ impl Exchange {
         };
         match ready!(body.poll_data(cx)) {
             Some(frame) => {
-                held.push(frame?);
-                self.received += held.len();
+                let frame = frame?;
+                self.received += frame.len();
+                held.push(frame);
                 if held.len() <= WHOLE {
                     return Poll::Ready(Ok(()));
                 }
@@ -179,7 +180,7 @@ impl Exchange {
             None => {
                 let (status, message) = (*status, held.take());
                 self.stage = Stage::Done;
-                if !status.is_success() && !is_response(&message) {
+                if !status.is_success() && !answers_us(&message) {
                     return Poll::Ready(Err(refused(status, self.in_session)));
                 }
                 self.ready.push_back(Item::Message(message));
@@ -372,6 +373,9 @@ fn refused(status: StatusCode, in_session: bool) -> Fault {
     }
 }
 
-fn is_response(message: &[u8]) -> bool {
-    matches!(Message::parse(message), Ok(Message::Response { .. }))
+/// Our ids are numbers. A server that refuses a request unread answers nobody: it has no id, or
+/// one that it made up.
+fn answers_us(message: &[u8]) -> bool {
+    let Ok(Message::Response { id, .. }) = Message::parse(message) else { return false };
+    id.as_json().trim_matches('"').parse::<u64>().is_ok()
 }

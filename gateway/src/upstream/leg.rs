@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use mcp::error::{METHOD_NOT_FOUND, error_response};
 use mcp::lifecycle::{Empty, Implementation, InitializeRequest, ServerHello};
 use mcp::message::Outcome;
 use mcp::{Message, ProtocolVersion};
@@ -21,7 +22,7 @@ const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// How long a message that expects no answer may take to be accepted.
-const NOTIFY: Duration = Duration::from_secs(2);
+pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
 
 /// One session with a server.
 #[derive(Debug)]
@@ -153,13 +154,24 @@ impl Leg {
     /// Opens the stream on which the server speaks unasked. `None` if it offers none.
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
-        let limit = upstream.entry().timeouts.request;
         let sending = upstream.send(&other.clone().listening(), Method::GET, Bytes::new());
-        let response = within(limit, sending).await??;
-        if !response.status().is_success() {
+        // A server that says nothing, or something else than a stream, is none the worse for it.
+        let Ok(response) = within(NOTIFY, sending).await else { return Ok(None) };
+        let response = response?;
+        if !response.status().is_success() || !is_stream(response.headers()) {
             return Ok(None);
         }
         Exchange::head(response, Bytes::new()).map(Some)
+    }
+
+    /// Answers a request of the server, without waiting until that is taken.
+    pub(crate) fn decline(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &str, method: &str) {
+        let (leg, upstream, answer) = (self.clone(), upstream.clone(), declined(id, method));
+        tokio::spawn(async move {
+            if let Err(fault) = leg.notify(&upstream, answer).await {
+                tracing::debug!(reason = fault.reason(), "server did not take an answer");
+            }
+        });
     }
 
     fn post(&self, upstream: &Upstream, body: Bytes) -> Sending {
@@ -180,6 +192,24 @@ fn initialize(id: u64) -> Bytes {
         client_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
     };
     request(id, "initialize", &serde_json::to_string(&params).unwrap_or_default())
+}
+
+/// The answer to a request of a server. We declare no capability, so it may ask nothing of us but
+/// `ping`.
+pub(crate) fn declined(id: &str, method: &str) -> Bytes {
+    if method == "ping" {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into()
+    } else {
+        error_response(Some(id), METHOD_NOT_FOUND, "not a method of this client")
+    }
+}
+
+/// Whether a response is a stream of events.
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("text/event-stream"))
 }
 
 /// A request of our own.
@@ -243,12 +273,4 @@ pub(crate) async fn answer_to(
 /// Bounds the time of a step.
 pub(crate) async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Fault> {
     timeout(limit, step).await.map_err(|_| Fault::Silent(limit.as_secs().max(1)))
-}
-
-/// Whether a message polled from a listening exchange says that the tools changed.
-pub(crate) fn tells_of_tools(message: &[u8]) -> bool {
-    matches!(
-        Message::parse(message),
-        Ok(Message::Notification { method, .. }) if method == "notifications/tools/list_changed"
-    )
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Method, Uri, header};
+use http::{Method, Uri};
 use mcp::message::Id;
 use mcp::tool::ProgressParams;
 use mcp::{Message, sse};
@@ -16,7 +16,7 @@ use super::Upstream;
 use super::client::{Body, Template};
 use super::exchange::MAX_EVENT;
 use super::fault::Fault;
-use super::leg::within;
+use super::leg::{NOTIFY, declined, is_stream, within};
 
 /// Messages that wait for one call. A call that is not read fails alone: the reader never waits.
 const SPOOL: usize = 64;
@@ -65,12 +65,7 @@ impl EventStream {
         if !response.status().is_success() {
             return Err(Fault::Status(response.status()));
         }
-        let is_stream = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("text/event-stream"));
-        if !is_stream {
+        if !is_stream(response.headers()) {
             return Err(Fault::Garbage("no event stream".to_owned()));
         }
         let mut reader = Reader {
@@ -82,7 +77,7 @@ impl EventStream {
         let post = upstream.template(&post).posting();
         let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
         let (end, ended) = watch::channel(false);
-        let task = reader.run(Arc::clone(&calls), Arc::downgrade(upstream), end);
+        let task = reader.run(post.clone(), Arc::clone(&calls), Arc::downgrade(upstream), end);
         Ok(Self { post, calls, ended, _reader: AbortOnDropHandle::new(tokio::spawn(task)) })
     }
 
@@ -148,6 +143,7 @@ impl Reader {
 
     async fn run(
         mut self,
+        post: Template,
         calls: Arc<Calls>,
         upstream: std::sync::Weak<Upstream>,
         end: watch::Sender<bool>,
@@ -177,11 +173,20 @@ impl Reader {
                     }
                     _ => {}
                 },
-                Ok(Message::Request { .. }) | Err(_) => {}
+                Ok(Message::Request { id, method, .. }) => {
+                    if let Some(upstream) = upstream.upgrade() {
+                        let answer = declined(id.as_json(), &method);
+                        let sending = upstream.send(&post, Method::POST, answer);
+                        // The reader must not wait for it.
+                        tokio::spawn(within(NOTIFY, sending));
+                    }
+                }
+                Err(_) => {}
             }
         }
-        calls.with(Option::take);
+        // First, so that a call which sees its end sees that of the stream, too.
         end.send_replace(true);
+        calls.with(Option::take);
     }
 }
 

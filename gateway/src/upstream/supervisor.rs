@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway_core::Catalog;
 use http::StatusCode;
+use mcp::Message;
 use mcp::tool::ToolPage;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
-use super::leg::{Leg, answer_to, request, result_of, tells_of_tools};
+use super::leg::{Leg, answer_to, request, result_of};
 use super::{Link, State, Upstream};
 use crate::table::{Change, Changes};
 
@@ -174,7 +175,7 @@ async fn keep(
             tokio::select! {
                 biased;
                 () = upstream.wake.notified() => break,
-                heard = ear.hear() => {
+                heard = ear.hear(upstream) => {
                     if !heard {
                         sleep(RELISTEN).await;
                         ear = Ear::open(upstream).await?;
@@ -212,14 +213,24 @@ impl Ear {
 
     /// Waits until the server says that its tools changed: true. False when it can't be heard any
     /// more. What an HTTP+SSE stream carries comes by [`Upstream::refresh`].
-    async fn hear(&mut self) -> bool {
+    async fn hear(&mut self, upstream: &Arc<Upstream>) -> bool {
         let Some(news) = &mut self.news else {
             self.leg.closed().await;
             return false;
         };
         loop {
             match std::future::poll_fn(|cx| news.poll_next(cx)).await {
-                Ok(Some(Item::Message(message))) if tells_of_tools(&message) => return true,
+                Ok(Some(Item::Message(message))) => match Message::parse(&message) {
+                    Ok(Message::Notification { method, .. })
+                        if method == "notifications/tools/list_changed" =>
+                    {
+                        return true;
+                    }
+                    Ok(Message::Request { id, method, .. }) => {
+                        self.leg.decline(upstream, id.as_json(), &method);
+                    }
+                    _ => {}
+                },
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return false,
             }
