@@ -7,6 +7,10 @@ mod support;
 
 mod auth;
 mod input;
+mod large;
+mod legacy_servers;
+mod legs;
+mod outages;
 mod reload;
 mod sessions;
 mod transports;

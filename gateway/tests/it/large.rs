@@ -1,0 +1,220 @@
+//! Answers too large to hold: they pass through as they come.
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use crate::support::client::{Session, Sse, call, cancel, fault, request, text};
+use crate::support::fixture::{Fixture, Part, body, driven, event, event_stream, json_reply, part};
+use crate::support::stage::Stage;
+use crate::support::{eventually, within};
+
+const MIB: usize = 1024 * 1024;
+
+/// An answer with a text of that length.
+fn answer(id: &Value, length: usize, id_first: bool) -> String {
+    let text = "é\\\"".repeat(length / 4);
+    let result = format!(r#""result":{{"content":[{{"type":"text","text":"{text}"}}],"id":7}}"#);
+    if id_first {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},{result}}}"#)
+    } else {
+        format!(r#"{{{result},"jsonrpc":"2.0","id":{id}}}"#)
+    }
+}
+
+fn same_text(answer: &Value, length: usize) -> bool {
+    text(answer) == "é\"".repeat(length / 4)
+}
+
+async fn stage(fixture: &Fixture) -> (Stage, Session) {
+    let stage = Stage::start(&[fixture.manifest("large")]).await;
+    stage.server_is("large", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    (stage, session)
+}
+
+#[tokio::test]
+async fn five_megabytes_pass_in_every_form_with_the_clients_id() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+    let mut sse = Sse::open(&stage.alice(), "/sse").await;
+    for (events, id_first) in [(false, true), (false, false), (true, true), (true, false)] {
+        fixture.on("tools/call", move |seen| async move {
+            let answer = answer(&seen.id(), 5 * MIB, id_first);
+            if events { event_stream(event(&answer)) } else { json_reply(answer) }
+        });
+        let what = format!("events: {events}, id first: {id_first}");
+        let asked = call("my \"id\"", "work", json!({}));
+        let reply = session.post(&asked).await;
+        assert_eq!(reply.json()["id"], "my \"id\"", "{what}");
+        assert!(same_text(&reply.json(), 5 * MIB), "{what}");
+        assert_eq!(reply.json()["result"]["id"], 7, "{what}");
+
+        assert_eq!(sse.post(&asked).await.status, StatusCode::ACCEPTED);
+        let answer = sse.events.answer(&"my \"id\"".into()).await;
+        assert!(same_text(&answer, 5 * MIB), "{what}");
+        // The stream goes on.
+        sse.request("ping", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_many_small_pieces_is_not_larger_for_it() {
+    let fixture = Fixture::start().await;
+    let (_stage, session) = stage(&fixture).await;
+    fixture.on("tools/call", |seen| async move {
+        let answer = answer(&seen.id(), 200_000, false);
+        let pieces: Vec<Part> =
+            answer.as_bytes().chunks(16).map(|piece| part(Bytes::copy_from_slice(piece))).collect();
+        json_reply(body(pieces))
+    });
+
+    let answer = session.call("work", json!({})).await;
+
+    assert!(same_text(&answer, 200_000), "{}", answer["error"]);
+}
+
+/// What is left of a transfer that was aborted.
+async fn aborted(session: &Session, asked: String) -> usize {
+    let response = session.send(asked).await;
+    let mut body = response.into_body();
+    let mut read = 0;
+    within("the end of the transfer", async {
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => read += frame.into_data().unwrap_or_default().len(),
+                Some(Err(_)) => return read,
+                None => panic!("a polite end after {read} bytes"),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_over_the_limit_is_cut_and_never_closed_politely() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+
+    fixture.on("tools/call", |seen| async move { json_reply(answer(&seen.id(), 33 * MIB, true)) });
+    let read = aborted(&session, call(1, "work", json!({}))).await;
+    assert!((MIB..=32 * MIB + MIB).contains(&read), "{read}");
+
+    // An event has a limit of its own.
+    fixture.on("tools/call", |seen| async move {
+        event_stream(event(&answer(&seen.id(), 9 * MIB, true)))
+    });
+    let read = aborted(&session, call(1, "work", json!({}))).await;
+    assert!(read <= 9 * MIB, "{read}");
+
+    fixture.behave();
+    assert_eq!(text(&session.call("work", json!({})).await), "done");
+    let failed = r#"fairway_tool_calls_total{namespace="default",server="large",outcome="failed"}"#;
+    assert_eq!(stage.metric(failed).await, Some(2.0));
+}
+
+#[tokio::test]
+async fn a_large_answer_that_breaks_off_is_cut_too() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+    for events in [false, true] {
+        fixture.on("tools/call", move |seen| async move {
+            let answer = answer(&seen.id(), MIB, true);
+            let half = answer[..answer.len() / 4].to_owned();
+            if events {
+                event_stream(body(vec![part(format!("data: {half}")), Part::Break]))
+            } else {
+                json_reply(body(vec![part(half), Part::Break]))
+            }
+        });
+        assert!(aborted(&session, call(1, "work", json!({}))).await > 0);
+    }
+    // On HTTP+SSE it takes the stream with it: half an event is out.
+    let mut sse = Sse::open(&stage.alice(), "/sse").await;
+    sse.post(call(1, "work", json!({}))).await;
+    assert!(sse.events.next().await.is_none() && sse.events.broken);
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_no_answer_is_told_as_the_servers() {
+    let fixture = Fixture::start().await;
+    let (_stage, session) = stage(&fixture).await;
+    let bodies: [fn() -> String; 3] = [
+        || "x".repeat(MIB),
+        || format!(r#"{{"jsonrpc":"2.0","filler":"{}"}}"#, "x".repeat(MIB)),
+        || "[".repeat(MIB),
+    ];
+    for body in bodies {
+        fixture.on("tools/call", move |_| async move { json_reply(body()) });
+        let answer = session.call("work", json!({})).await;
+        assert!(fault(&answer).starts_with("MCP server \"large\" sent something"), "{answer}");
+    }
+    // An error page of any size is a status.
+    fixture.on("tools/call", |_| async {
+        let page = "x".repeat(MIB);
+        crate::support::fixture::reply(StatusCode::BAD_GATEWAY, "text/html", page)
+    });
+    assert!(fault(&session.call("work", json!({})).await).contains("502"));
+}
+
+#[tokio::test]
+async fn nothing_is_written_into_the_middle_of_an_answer() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+    let mut listening = session.listen().await;
+    let mut sse = Sse::open(&stage.alice(), "/sse").await;
+    let (sender, held) = driven();
+    let held = std::sync::Mutex::new(Some(held));
+    fixture.on("tools/call", move |_| {
+        let body = held.lock().unwrap().take().unwrap();
+        async { json_reply(body) }
+    });
+    sse.post(call(1, "work", json!({}))).await;
+    let id = fixture.sees("tools/call", 1).await[0].id();
+    let answer = answer(&id, MIB, true);
+    let (first, rest) = answer.split_at(answer.len() / 2);
+    sender.send(Bytes::from(first.to_owned())).await.unwrap();
+    sse.events.begins().await;
+
+    let more = Fixture::start().await;
+    more.offer(&["more"]);
+    stage.write("more.yaml", &more.manifest("more"));
+    listening.list_changed().await;
+    sse.post(request(2, "ping", json!({}))).await;
+    sse.events.is_silent(std::time::Duration::from_millis(200)).await;
+    sender.send(Bytes::from(rest.to_owned())).await.unwrap();
+    drop(sender);
+
+    let first = sse.events.next().await.unwrap().json();
+    assert!(same_text(&first, MIB));
+    let rest = [sse.events.next().await.unwrap(), sse.events.next().await.unwrap()];
+    assert!(rest.iter().any(|event| event.is_list_changed()), "{rest:?}");
+    assert!(rest.iter().any(|event| event.json()["id"] == 2), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_that_is_cancelled_half_way_breaks_off() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+    fixture.on("tools/call", |seen| async move {
+        let answer = answer(&seen.id(), MIB, true);
+        json_reply(body(vec![part(answer[..answer.len() / 2].to_owned()), Part::Hang]))
+    });
+    let mut sse = Sse::open(&stage.alice(), "/sse").await;
+    sse.post(call(1, "work", json!({}))).await;
+    sse.events.begins().await;
+    sse.post(cancel(1)).await;
+    assert!(sse.events.next().await.is_none(), "something else than the end");
+
+    let (read, ()) = tokio::join!(aborted(&session, call(2, "work", json!({}))), async {
+        fixture.sees("tools/call", 2).await;
+        session.post(cancel(2)).await;
+    });
+    assert!(read > 0);
+    eventually("both cancelled at the server", || async {
+        (fixture.seen_of("notifications/cancelled").len() == 2).then_some(())
+    })
+    .await;
+    fixture.is_left_alone().await;
+}

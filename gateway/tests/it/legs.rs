@@ -1,0 +1,227 @@
+//! Sessions with servers: whose they are, how they end, and how they begin anew.
+
+use std::collections::BTreeSet;
+
+use axum::response::Response;
+use futures_util::future::{BoxFuture, join_all};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::client::{Session, call, fault, text};
+use crate::support::eventually;
+use crate::support::fixture::{Fixture, Seen, reply};
+use crate::support::stage::Stage;
+
+async fn stateful() -> (Fixture, Stage) {
+    let fixture = Fixture::with_sessions().await;
+    let stage = Stage::start(&[fixture.manifest("stateful")]).await;
+    stage.server_is("stateful", "connected").await;
+    (fixture, stage)
+}
+
+fn sessions_of(calls: &[Seen]) -> Vec<String> {
+    calls.iter().map(|seen| seen.session().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn no_two_sessions_and_no_two_principals_share_a_leg() {
+    let (fixture, stage) = stateful().await;
+    let (alice, bob) = (stage.alice(), stage.bob());
+    let first = Session::open(&alice, "/mcp").await;
+    let second = Session::open(&alice, "/mcp").await;
+    let third = Session::open(&bob, "/mcp").await;
+
+    for _ in 0..3 {
+        for session in [&first, &second, &third] {
+            assert_eq!(text(&session.call("work", json!({})).await), "done");
+        }
+        for client in [&alice, &bob] {
+            let reply = client.post("/mcp", call(1, "work", json!({}))).await;
+            assert_eq!(text(&reply.json()), "done");
+        }
+    }
+
+    let calls = sessions_of(&fixture.seen_of("tools/call"));
+    let distinct: BTreeSet<_> = calls.iter().collect();
+    // Three sessions, and one leg each for what alice and bob asked without a session.
+    assert_eq!(distinct.len(), 5, "{calls:?}");
+    for (at, session) in calls.iter().enumerate() {
+        assert_eq!(session, &calls[at % 5], "{calls:?}");
+    }
+    // Lists are asked for on a leg that makes no calls.
+    for list in fixture.seen_of("tools/list") {
+        assert!(!calls.contains(&list.session().unwrap().to_owned()));
+    }
+    assert_eq!(fixture.seen_of("initialize").len(), 6);
+}
+
+#[tokio::test]
+async fn a_leg_says_hello_and_which_version_it_speaks() {
+    let (fixture, stage) = stateful().await;
+    Session::open(&stage.alice(), "/mcp").await.call("work", json!({})).await;
+
+    for hello in fixture.seen_of("initialize") {
+        let params = &hello.message["params"];
+        assert_eq!(params["protocolVersion"], "2025-11-25");
+        // Nothing is offered that nobody can answer.
+        assert_eq!(params["capabilities"], json!({}));
+        assert!(hello.session().is_none());
+    }
+    assert_eq!(fixture.seen_of("notifications/initialized").len(), 2);
+    for seen in fixture.seen_of("tools/call") {
+        assert_eq!(seen.headers["mcp-protocol-version"], "2025-11-25");
+        assert_eq!(seen.headers["accept"], "application/json, text/event-stream");
+        assert_eq!(seen.headers["content-type"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_the_end_of_its_leg() {
+    let (fixture, stage) = stateful().await;
+    let first = Session::open(&stage.alice(), "/mcp").await;
+    let second = Session::open(&stage.alice(), "/mcp").await;
+    first.call("work", json!({})).await;
+    second.call("work", json!({})).await;
+    let calls = sessions_of(&fixture.seen_of("tools/call"));
+
+    assert_eq!(first.delete().await, StatusCode::NO_CONTENT);
+
+    let deleted = eventually("the end of the leg", || async {
+        fixture.seen().into_iter().find(|seen| seen.http == Method::DELETE)
+    })
+    .await;
+    assert_eq!(deleted.session(), Some(&*calls[0]));
+    assert!(fixture.sessions().contains(&calls[1]));
+    assert_eq!(text(&second.call("work", json!({})).await), "done");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_has_its_legs_closed() {
+    let fixture = Fixture::with_sessions().await;
+    let stage = Stage::start(&[]).await;
+    stage.write("server.yaml", &fixture.manifest("server"));
+    stage.server_is("server", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    session.call("work", json!({})).await;
+    assert_eq!(fixture.sessions().len(), 2);
+
+    stage.remove("server.yaml");
+
+    eventually("the end of both legs", || async { fixture.sessions().is_empty().then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_forgot_is_begun_anew_and_the_call_sent_again() {
+    let (fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let error = r#""error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#;
+    for (status, body) in [
+        (StatusCode::NOT_FOUND, "no session".to_owned()),
+        (StatusCode::NOT_FOUND, format!(r#"{{"jsonrpc":"2.0","id":null,{error}}}"#)),
+        // What the reference servers say.
+        (StatusCode::BAD_REQUEST, format!(r#"{{"jsonrpc":"2.0",{error},"id":null}}"#)),
+        (StatusCode::BAD_REQUEST, format!(r#"{{"jsonrpc":"2.0","id":"server-error",{error}}}"#)),
+        (StatusCode::BAD_REQUEST, "Session not found".to_owned()),
+    ] {
+        assert_eq!(text(&session.call("work", json!({})).await), "done");
+        let begun = fixture.seen_of("initialize").len();
+        fixture.forget_sessions(status, &body);
+
+        // All who wait get the same new session.
+        let answers = join_all((0..5).map(|_| session.call("work", json!({})))).await;
+
+        for answer in answers {
+            assert_eq!(text(&answer), "done", "{status} {body}");
+        }
+        let calls = fixture.seen_of("tools/call");
+        let last: BTreeSet<_> = sessions_of(&calls[calls.len() - 5..]).into_iter().collect();
+        assert_eq!(last.len(), 1, "{status} {body}");
+        // One for the calls, and perhaps one for lists.
+        assert!(fixture.seen_of("initialize").len() <= begun + 2, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_always_forgets_is_asked_twice_only() {
+    let (fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    fixture.on("tools/call", |_| async { reply(StatusCode::NOT_FOUND, "text/plain", "no") });
+
+    let answer = session.call("work", json!({})).await;
+
+    assert!(fault(&answer).contains("\"stateful\" lost the session"), "{answer}");
+    assert_eq!(fixture.seen_of("tools/call").len(), 2);
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_restart_of_a_server_that_keeps_some() {
+    let (mut fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let other = Session::open(&stage.bob(), "/mcp").await;
+    for session in [&session, &other] {
+        assert_eq!(text(&session.call("work", json!({})).await), "done");
+    }
+
+    fixture.kill().await;
+    fault(&session.call("work", json!({})).await);
+    fixture.revive().await;
+    stage.server_is("stateful", "connected").await;
+
+    for session in [&session, &other] {
+        assert_eq!(text(&session.call("work", json!({})).await), "done");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_may_say_that_legs_are_shared_or_are_not() {
+    for (fixture, mode, legs) in
+        [(Fixture::with_sessions().await, "Shared", 1), (Fixture::start().await, "PerClient", 3)]
+    {
+        let stage =
+            Stage::start(&[fixture.manifest_with("server", &format!("session: {mode}"))]).await;
+        stage.server_is("server", "connected").await;
+        let client = stage.alice();
+        for session in [Session::open(&client, "/mcp").await, Session::open(&client, "/mcp").await]
+        {
+            assert_eq!(text(&session.call("work", json!({})).await), "done", "{mode}");
+        }
+        assert_eq!(fixture.seen_of("initialize").len(), legs, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_the_server_on_its_stream_are_answered() {
+    let fixture = Fixture::with_sessions().await.announcing();
+    let stage = Stage::start(&[fixture.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    for (method, member) in [("ping", "result"), ("roots/list", "error")] {
+        let asked = json!({"jsonrpc": "2.0", "id": method, "method": method});
+        eventually("a listener", || async { fixture.announce(&asked).then_some(()) }).await;
+        let answer = eventually(method, || async {
+            fixture.seen().into_iter().find(|seen| seen.id() == method && seen.method().is_empty())
+        })
+        .await;
+        assert!(answer.message.get(member).is_some(), "{:?}", answer.message);
+    }
+}
+
+#[tokio::test]
+async fn a_get_that_is_odd_keeps_no_tools_away() {
+    type Odd = fn() -> BoxFuture<'static, Response>;
+    let odds: [Odd; 4] = [
+        || Box::pin(std::future::pending()),
+        || Box::pin(async { reply(StatusCode::OK, "text/html", "<html>") }),
+        || Box::pin(async { reply(StatusCode::OK, "application/json", "{}") }),
+        || Box::pin(async { reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "") }),
+    ];
+    for odd in odds {
+        let fixture = Fixture::start().await;
+        fixture.on("", move |_| odd());
+        let stage = Stage::start(&[fixture.manifest("odd")]).await;
+        stage.server_is("odd", "connected").await;
+        let session = Session::open(&stage.alice(), "/mcp").await;
+        assert_eq!(text(&session.call("work", json!({})).await), "done");
+        assert_eq!(fixture.seen_of("tools/list").len(), 1, "it is listed again and again");
+    }
+}
