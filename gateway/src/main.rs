@@ -6,13 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use gateway::{Gateway, Options, Source};
-use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-/// Half the cost of the system's on the request path, which allocates little but often.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// One URL for all the MCP servers of a team.
 #[derive(Debug, Parser)]
