@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use mcp::error::{METHOD_NOT_FOUND, error_response};
+use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
 use mcp::lifecycle::{Empty, Implementation, InitializeRequest, ServerHello};
 use mcp::message::Outcome;
 use mcp::{Message, ProtocolVersion};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::client::{Sending, Template};
@@ -231,11 +233,21 @@ pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
     match Message::parse(answer) {
         Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result.get()),
         Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
-            Err(Fault::Garbage(format!("error {}", error.get())))
+            Err(Fault::Garbage(format!("error {}", code(error))))
         }
         Ok(_) => Err(Fault::Garbage("no answer".to_owned())),
         Err(error) => Err(Fault::Garbage(error.to_string())),
     }
+}
+
+/// The code of an error. Its text is the server's and may repeat the credential that it was shown:
+/// it goes into no log and to no client.
+fn code(error: &RawValue) -> i64 {
+    #[derive(Deserialize)]
+    struct Coded {
+        code: i64,
+    }
+    serde_json::from_str::<Coded>(error.get()).map_or_else(|_| INTERNAL_ERROR.into(), |e| e.code)
 }
 
 /// Waits for the answer to a request of our own, whole.
