@@ -6,10 +6,13 @@
 mod support;
 
 mod auth;
+mod credentials;
 mod input;
 mod large;
 mod legacy_servers;
 mod legs;
+mod lists;
+mod operations;
 mod outages;
 mod reload;
 mod sessions;

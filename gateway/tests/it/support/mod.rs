@@ -4,6 +4,7 @@ pub mod client;
 pub mod events;
 pub mod fixture;
 pub mod legacy;
+pub mod logs;
 pub mod manifests;
 pub mod raw;
 pub mod running;
