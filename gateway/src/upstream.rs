@@ -189,7 +189,10 @@ impl Upstream {
     ///
     /// # Errors
     /// At once while the server is known to be away, so that nobody waits for it.
-    pub(crate) fn slot(self: &Arc<Self>, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
+    pub(crate) fn slot(
+        self: &Arc<Self>,
+        client: impl FnOnce() -> ClientKey,
+    ) -> Result<Arc<Slot>, Fault> {
         if !self.available.load(Ordering::Relaxed) {
             self.refresh();
             return Err(self.outage());

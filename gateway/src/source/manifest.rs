@@ -26,8 +26,8 @@ pub(super) struct Unreadable {
 /// A file that is not YAML has no documents at all.
 pub(super) fn read(text: &str) -> Result<Vec<Result<Document, Unreadable>>, String> {
     // The lines around a mistake may hold a secret: only its place is told.
-    let values: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| error.without_snippet().to_string())?;
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| error.without_snippet().to_string())?;
     let documents = values.into_iter().filter(|value| !value.is_null());
     Ok(documents.flat_map(items).map(document).collect())
 }

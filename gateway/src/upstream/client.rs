@@ -110,7 +110,8 @@ impl HttpClient {
 impl Connection {
     async fn open(connector: &Connector) -> Result<Self, Fault> {
         let stream = connector.connect().await?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, driver) =
+            http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
     }
 

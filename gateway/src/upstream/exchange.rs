@@ -48,9 +48,9 @@ enum Stage {
     /// A JSON body, held.
     Json { status: StatusCode, body: Body, held: Held },
     /// A JSON body too large to hold.
-    Through { body: Body, passing: Passing },
+    Through { body: Body, passing: Box<Passing> },
     /// A stream of events.
-    Events { body: Body, decoder: sse::Decoder, passing: Option<Passing> },
+    Events { body: Body, decoder: Box<sse::Decoder>, passing: Option<Box<Passing>> },
     /// HTTP+SSE: the answer comes on the session's stream once the POST is accepted.
     Elsewhere { accepted: Option<Sending>, messages: mpsc::Receiver<Bytes> },
     /// Nothing more will come.
@@ -173,7 +173,7 @@ impl Exchange {
                 let (Stage::Json { body, .. }, true) = (stage, ok) else {
                     return Poll::Ready(Err(Fault::Garbage("an error of over 64 KiB".to_owned())));
                 };
-                let mut passing = Passing::new();
+                let mut passing = Box::new(Passing::new());
                 passing.feed(start, &self.client_id, &mut self.ready)?;
                 self.stage = Stage::Through { body, passing };
             }
@@ -222,7 +222,7 @@ impl Exchange {
                     self.ready.push_back(Item::Message(event.data));
                 }
             }
-            Some(sse::Item::DataStart(_)) => *passing = Some(Passing::new()),
+            Some(sse::Item::DataStart(_)) => *passing = Some(Box::new(Passing::new())),
             Some(sse::Item::DataChunk(chunk)) => {
                 if let Some(passing) = passing {
                     passing.feed(chunk, &self.client_id, &mut self.ready)?;
@@ -354,7 +354,7 @@ fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> 
         }
         Some("text/event-stream") if status.is_success() => Ok(Stage::Events {
             body: response.into_body(),
-            decoder: sse::Decoder::new(MAX_EVENT),
+            decoder: Box::new(sse::Decoder::new(MAX_EVENT)),
             passing: None,
         }),
         _ if !status.is_success() => Err(refused(status, in_session)),
