@@ -44,7 +44,7 @@ async fn the_first_place_that_holds_a_key_decides() {
         if let Some(key) = authorization {
             client = client.with("authorization", &bearer(key));
         }
-        let path = query.map_or("/mcp".to_owned(), |key| format!("/mcp?api_key={key}"));
+        let path = query.map_or_else(|| "/mcp".to_owned(), |key| format!("/mcp?api_key={key}"));
         let status = client.post(&path, ping()).await.status;
         assert_eq!(status == StatusCode::OK, accepted, "{header:?} {query:?} {authorization:?}");
         assert!(accepted || status == StatusCode::UNAUTHORIZED, "{status}");
@@ -64,7 +64,7 @@ async fn keys_that_are_not_good_are_refused_in_one_shape() {
         (Some(CHARLIE), "API key is disabled"),
         (Some("dora-key-000000"), "API key has expired"),
     ] {
-        let client = key.map_or(stage.client(), |key| stage.client().key(key));
+        let client = key.map_or_else(|| stage.client(), |key| stage.client().key(key));
         for reply in [
             client.post("/mcp", ping()).await,
             client.post("/mcp/everything", ping()).await,

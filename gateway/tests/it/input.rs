@@ -213,8 +213,10 @@ async fn content_type_accept_and_version_are_checked() {
         ("mcp-protocol-version", Some("2025-06-18"), StatusCode::OK),
         ("mcp-protocol-version", Some("1999-01-01"), StatusCode::BAD_REQUEST),
     ] {
-        let client = stage.alice().without(header);
-        let client = value.map_or(client.clone(), |value| client.with(header, value));
+        let client = match value {
+            Some(value) => stage.alice().with(header, value),
+            None => stage.alice().without(header),
+        };
         let reply = client.post("/mcp", ping()).await;
         assert_eq!(reply.status, status, "{header}: {value:?}: {reply:?}");
     }

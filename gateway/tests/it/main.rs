@@ -1,8 +1,9 @@
 //! A real gateway on a free port, real servers and raw HTTP clients, in one process.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub)]
+// `json!({})` reads better than `&json!({})`.
+#![allow(clippy::needless_pass_by_value)]
 
-#[allow(dead_code)]
 mod support;
 
 mod auth;

@@ -237,7 +237,8 @@ impl Script {
             return None;
         }
         let lost = self.lost.lock().unwrap().clone();
-        let (status, body) = lost.unwrap_or((StatusCode::NOT_FOUND, "no session".to_owned()));
+        let (status, body) =
+            lost.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no session".to_owned()));
         let media_type = if body.starts_with('{') { "application/json" } else { "text/plain" };
         Some(reply(status, media_type, body))
     }
