@@ -1,15 +1,33 @@
 //! Manifests: the documents of a YAML file, each a resource of ours, a Secret, or a mistake.
 
+use std::fmt;
+
 use gateway_core::Resource;
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use mistake::{place, shape, syntax};
+
+mod mistake;
+
 /// One document, read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Document {
     Resource(Resource),
     Secret(Box<Secret>),
+}
+
+/// Names it: a Secret is never shown.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resource(resource) => write!(f, "Resource({})", resource.resource()),
+            Self::Secret(secret) => {
+                write!(f, "Secret({})", secret.metadata.name.as_deref().unwrap_or_default())
+            }
+        }
+    }
 }
 
 /// Why a document cannot be used. Which one is told as far as it can be.
@@ -25,11 +43,27 @@ pub(super) struct Unreadable {
 /// # Errors
 /// A file that is not YAML has no documents at all.
 pub(super) fn read(text: &str) -> Result<Vec<Result<Document, Unreadable>>, String> {
-    // The lines around a mistake may hold a secret: only its place is told.
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| error.without_snippet().to_string())?;
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options())
+        .map_err(|error| syntax(error.without_snippet()))?;
     let documents = values.into_iter().filter(|value| !value.is_null());
     Ok(documents.flat_map(items).map(document).collect())
+}
+
+/// What a file may ask for: it can be far larger once its aliases are followed.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            // A resource is some 12 deep; each level costs stack.
+            max_depth: 64,
+            max_aliases: MAX_ALIASES,
+            max_total_scalar_bytes: MAX_TEXT,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_REPLAYED,
+            max_replay_stack_depth: 8,
+        },
+    }
 }
 
 /// `kind: List` holds further documents.
@@ -67,8 +101,8 @@ fn document(value: Value) -> Result<Document, Unreadable> {
         (version, kind) => Err(format!(
             "{}/{} is not a kind that is read here: McpServer, McpApiKey and McpPolicy of \
              fairway.dev/v1alpha1, and Secret of v1 are",
-            version.unwrap_or("(no apiVersion)"),
-            kind.unwrap_or("(no kind)"),
+            version.map_or_else(|| "(no apiVersion)".to_owned(), place),
+            kind.map_or_else(|| "(no kind)".to_owned(), place),
         )),
     };
     let named = what.is_some();
@@ -79,13 +113,14 @@ fn document(value: Value) -> Result<Document, Unreadable> {
     }
 }
 
-/// What serde says of a value that does not fit holds the value.
 fn secret(value: Value) -> Result<Box<Secret>, String> {
     strict(value).map_err(|reason| {
         if reason.starts_with(UNKNOWN_FIELD) {
             reason
         } else {
-            "a Secret needs text for each key of stringData, and base64 for each of data".to_owned()
+            format!(
+                "{reason}; a Secret needs text for each key of stringData, and base64 for each of data"
+            )
         }
     })
 }
@@ -93,19 +128,27 @@ fn secret(value: Value) -> Result<Box<Secret>, String> {
 /// As strict as `kubectl apply`: a field nobody knows is a mistake, most often in spelling.
 fn strict<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     let mut unknown = Vec::new();
-    let read = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()));
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let value = serde_ignored::Deserializer::new(value, &mut note);
+    let read = serde_path_to_error::deserialize(value);
     // `metadata` may hold what kubectl wrote there; the first two are read elsewhere.
     unknown.retain(|path| {
         !path.starts_with("metadata.") && !matches!(path.as_str(), "apiVersion" | "kind")
     });
     match (read, unknown.first()) {
         (Ok(value), None) => Ok(value),
-        (Ok(_), Some(field)) => Err(format!("{UNKNOWN_FIELD}{field}")),
-        (Err(error), _) => Err(serde_json::Error::to_string(&error)),
+        (Ok(_), Some(field)) => Err(format!("{UNKNOWN_FIELD}{}", place(field))),
+        (Err(error), _) => Err(shape(&error)),
     }
 }
 
 const UNKNOWN_FIELD: &str = "unknown field ";
+/// Manifests written by hand have a handful of aliases.
+const MAX_ALIASES: usize = 1_000;
+/// Parts that aliases stand for, all together: a fraction of a second.
+const MAX_REPLAYED: usize = 100_000;
+/// Bytes of text in a file, aliases followed: four times the largest file.
+const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +199,94 @@ items:
             assert!(reasons.len() == 1 && reasons[0].contains(reason), "{text}: {reasons:?}");
         }
         assert!(read("a: [").is_err());
+    }
+
+    #[test]
+    fn no_reason_repeats_a_value() {
+        const KEY: &str = "sk-live-REALKEY-123456";
+        let ours = |kind: &str, spec: &str| {
+            format!(
+                "apiVersion: fairway.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n"
+            )
+        };
+        let policy = |rule: &str| ours("McpPolicy", &format!("{{subjects: [], rules: [{rule}]}}"));
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n";
+        for (text, expected) in [
+            (ours("McpApiKey", &format!("{{user: a, valueFrom: {KEY}}}")), "spec.valueFrom: "),
+            (ours("McpApiKey", &format!("{{user: a, expiresAt: {KEY}}}")), "spec.expiresAt: "),
+            (ours("McpApiKey", &format!("{{user: a, disabled: {KEY}}}")), "a boolean"),
+            (ours("McpApiKey", &format!("{{user: a, '{KEY}': 1}}")), "unknown field spec."),
+            (
+                ours(
+                    "McpServer",
+                    &format!("{{url: 'http://a', credentials: {{secretRef: {KEY}}}}}"),
+                ),
+                "spec.credentials.secretRef: ",
+            ),
+            (ours("McpServer", &format!("{{url: 'http://a', transport: {KEY}}}")), "one of"),
+            (policy(&format!("{{effect: {KEY}}}")), "spec.rules.0.effect: expected "),
+            (
+                policy(&format!("{{effect: 'x`, expected {KEY}'}}")),
+                "spec.rules.0.effect: expected ",
+            ),
+            (format!("{secret}stringData: {KEY}\n"), "stringData: "),
+            (format!("{secret}stringData: {{key: [{KEY}]}}\n"), "stringData.key: "),
+            (format!("{secret}data: {{key: {KEY}}}\n"), "data.key: "),
+            (format!("kind: {KEY}\napiVersion: v1\n"), "is not a kind"),
+        ] {
+            let reasons = reasons(&text);
+            assert_eq!(reasons.len(), 1, "{text}");
+            assert!(reasons[0].contains(expected), "{text}: {}", reasons[0]);
+            assert!(!reasons[0].contains("REALKEY"), "{text}: {}", reasons[0]);
+        }
+        for (text, place) in [
+            (format!("a: 1\nkey: '{KEY}\n"), "line "),
+            (format!("a: 1\n {KEY}: ]{KEY}\n"), "line 2"),
+            (format!("a: 1\nb: *{KEY}\n"), "line 2"),
+            (format!("{KEY}: 1\n{KEY}: 2\n"), "line 2"),
+            (format!("a: !{KEY}!x {KEY}\n"), "line 1"),
+            (format!("? [{KEY}]\n: 1\n"), "line 1"),
+        ] {
+            let reason = read(&text).expect_err(&text);
+            assert!(reason.contains(place), "{text}: {reason}");
+            assert!(!reason.contains("REALKEY"), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_when_debugged() {
+        let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {k: hidden}}";
+
+        let documents = read(text).unwrap();
+
+        assert_eq!(format!("{documents:?}"), "[Ok(Secret(a))]");
+    }
+
+    /// Within seconds and some tens of megabytes whatever a file of 4 MiB asks for.
+    #[test]
+    fn what_aliases_and_nesting_ask_for_is_bounded() {
+        let laughs: String = (0..30)
+            .map(|n| match n {
+                0 => "a0: &a0 x\n".to_owned(),
+                n => format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(",")),
+            })
+            .collect();
+        let anchors: String = (0..5_000).map(|n| format!("  - &b{n} x\n")).collect();
+        let text = "x".repeat(1024 * 1024);
+        let long = format!("a: &a {text}\nb:\n{anchors}c:\n{}", "  - *a\n".repeat(900));
+        let many = format!("a: &a x\nb:\n{anchors}c:\n{}", "  - *a\n".repeat(400_000));
+        let deep = "[".repeat(4 << 20);
+        let block: String = (0..2_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+        for (what, text) in
+            [("laughs", laughs), ("long", long), ("many", many), ("deep", deep), ("block", block)]
+        {
+            let began = std::time::Instant::now();
+
+            let refused = read(&text).is_err();
+
+            assert!(refused, "{what}");
+            assert!(began.elapsed().as_secs() < 3, "{what} took {:?}", began.elapsed());
+        }
     }
 
     #[test]
