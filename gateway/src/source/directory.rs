@@ -7,20 +7,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::{Claim, Entry, Pepper, ResourceRef, Secrets};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::manifest::{Document, Unreadable, read};
 use crate::table::{Change, Changes, Rejected};
+use watches::Watches;
 
-/// Editors write in several steps; a change is read when it has been quiet for so long.
-const QUIET: Duration = Duration::from_millis(20);
+mod watches;
+
+/// How soon a directory is noticed that was put in the place of another, or is back: nothing
+/// tells of it.
+const POLL: Duration = Duration::from_secs(1);
 /// Whatever the system reports, everything is read again after this time: watches can overflow.
 const RESYNC: Duration = Duration::from_secs(30);
 /// Largest manifest.
@@ -37,78 +38,85 @@ pub(crate) async fn watch(
     stop: CancellationToken,
 ) -> io::Result<impl Future<Output = ()>> {
     // Watched before it is read, so that nothing falls between.
-    let (changed, watcher) = observe(&directories)?;
+    let mut watches = Watches::new(&directories)?;
     let mut directory = Directory::new(pepper);
-    let first = directory.take(load(&directories)?);
+    let first = directory.take(load(&directories).complete()?);
     // Without a receiver the gateway is stopping.
     let _ = changes.send(first.unwrap_or_default()).await;
     Ok(async move {
-        let _watcher = watcher;
+        let mut last_read = Instant::now();
         loop {
-            tokio::select! {
+            let changed = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = changed.notified() => settle(&changed).await,
-                () = sleep(RESYNC) => {}
+                () = watches.changed() => true,
+                () = sleep(POLL) => false,
+            };
+            let due = last_read.elapsed() >= RESYNC || !directory.missing.is_empty();
+            if !(watches.renew() || changed || due) {
+                continue;
             }
-            match load(&directories) {
-                Ok(files) => {
-                    if let Some(change) = directory.take(files)
-                        && changes.send(change).await.is_err()
-                    {
-                        return;
-                    }
-                }
-                Err(error) => tracing::error!(%error, "cannot read the directory of manifests"),
+            last_read = Instant::now();
+            if let Some(change) = directory.take(load(&directories))
+                && changes.send(change).await.is_err()
+            {
+                return;
             }
         }
     })
 }
 
-async fn settle(changed: &Notify) {
-    while timeout(QUIET, changed.notified()).await.is_ok() {}
+/// What directories hold.
+#[derive(Default)]
+struct Listing {
+    /// Text of every file, or why it cannot be read, by path.
+    files: BTreeMap<PathBuf, Result<String, String>>,
+    /// Directories that cannot be read.
+    missing: BTreeMap<PathBuf, io::Error>,
 }
 
-fn observe(directories: &[PathBuf]) -> io::Result<(Arc<Notify>, RecommendedWatcher)> {
-    let changed = Arc::new(Notify::new());
-    let notify = changed.clone();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file is an event, too, and would make us read for ever.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            notify.notify_one();
-        }
-    })
-    .map_err(io::Error::other)?;
-    for directory in directories {
-        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+impl Listing {
+    fn complete(mut self) -> io::Result<Self> {
+        self.missing.pop_first().map_or(Ok(self), |(_, error)| Err(error))
     }
-    Ok((changed, watcher))
 }
 
-/// Text of every file, or why it cannot be read, by path.
-type Files = BTreeMap<PathBuf, Result<String, String>>;
-
-fn load(directories: &[PathBuf]) -> io::Result<Files> {
-    let mut files = Files::new();
+fn load(directories: &[PathBuf]) -> Listing {
+    let mut listing = Listing::default();
     for directory in directories {
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            let manifest = path
-                .extension()
-                .and_then(|extension| extension.to_str())
-                .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
-            if manifest {
-                match load_file(&path) {
-                    // Gone between the two looks.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    read => {
-                        files.insert(path, read.map_err(|error| error.to_string()));
-                    }
+        match load_directory(directory) {
+            Ok(files) => listing.files.extend(files),
+            Err(error) => {
+                listing.missing.insert(directory.clone(), error);
+            }
+        }
+    }
+    listing
+}
+
+fn load_directory(directory: &Path) -> io::Result<BTreeMap<PathBuf, Result<String, String>>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if is_manifest(&path) {
+            match load_file(&path) {
+                // Gone between the two looks.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                read => {
+                    files.insert(path, read.map_err(|error| error.to_string()));
                 }
             }
         }
     }
+    // Without its directory every file is gone between the two looks.
+    fs::read_dir(directory)?;
     Ok(files)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
 }
 
 fn load_file(path: &Path) -> io::Result<String> {
@@ -124,7 +132,7 @@ fn load_file(path: &Path) -> io::Result<String> {
 }
 
 /// A file as it was last read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Manifest {
     read: Option<Result<String, String>>,
     /// Its documents, each in its last good version.
@@ -142,6 +150,8 @@ struct Directory {
     /// Entries in force.
     entries: BTreeMap<ResourceRef, Entry>,
     rejected: Vec<Rejected>,
+    /// Directories that cannot be read, and why. What they held stays in force.
+    missing: BTreeMap<PathBuf, String>,
 }
 
 impl Directory {
@@ -153,13 +163,25 @@ impl Directory {
             claims: BTreeMap::new(),
             entries: BTreeMap::new(),
             rejected: Vec::new(),
+            missing: BTreeMap::new(),
         }
     }
 
     /// Takes in what the files say now. `None` when that changes nothing.
-    fn take(&mut self, files: Files) -> Option<Change> {
+    fn take(&mut self, Listing { files, missing }: Listing) -> Option<Change> {
         self.round += 1;
-        self.manifests.retain(|path, _| files.contains_key(path));
+        for (directory, error) in &missing {
+            if !self.missing.contains_key(directory) {
+                let directory = directory.display();
+                tracing::error!(%directory, %error, "cannot read the directory of manifests");
+            }
+        }
+        self.missing = missing.into_iter().map(|(path, error)| (path, error.to_string())).collect();
+        self.manifests.retain(|path, _| {
+            let directory = path.parent();
+            files.contains_key(path)
+                || directory.is_some_and(|directory| self.missing.contains_key(directory))
+        });
         for (path, text) in files {
             let manifest = self.manifests.entry(path.clone()).or_default();
             if manifest.read.as_ref() != Some(&text) {
@@ -218,7 +240,7 @@ impl Directory {
     fn publish(
         &mut self,
         entries: BTreeMap<ResourceRef, Entry>,
-        rejected: Vec<Rejected>,
+        mut rejected: Vec<Rejected>,
     ) -> Option<Change> {
         let applied: Vec<Entry> = entries
             .iter()
@@ -239,6 +261,11 @@ impl Directory {
             let resource = resource.as_deref().unwrap_or_default();
             tracing::warn!(file, resource, reason, "manifest is not in force");
         }
+        rejected.extend(self.missing.iter().map(|(directory, error)| Rejected {
+            file: directory.display().to_string(),
+            resource: None,
+            reason: format!("the directory cannot be read, what it held stays in force: {error}"),
+        }));
         let same = applied.is_empty() && deleted.is_empty() && rejected == self.rejected;
         self.entries = entries;
         self.rejected.clone_from(&rejected);
@@ -322,9 +349,10 @@ mod tests {
 
     const GIT: &str = "apiVersion: fairway.dev/v1alpha1\nkind: McpServer\nmetadata: {name: git}\n";
 
-    fn files(files: &[(&str, &str)]) -> Files {
+    fn files(files: &[(&str, &str)]) -> Listing {
         let read = |text: &&str| Ok((*text).to_owned());
-        files.iter().map(|(path, text)| (PathBuf::from(path), read(text))).collect()
+        let files = files.iter().map(|(path, text)| (PathBuf::from(path), read(text))).collect();
+        Listing { files, missing: BTreeMap::new() }
     }
 
     fn server(url: &str) -> String {
@@ -374,5 +402,114 @@ mod tests {
         assert_eq!(applied.len(), 1);
         assert_eq!((rejected[0].file.as_str(), rejected.len()), ("b.yaml", 1));
         assert!(rejected[0].reason.contains("a.yaml"), "{rejected:?}");
+    }
+
+    /// A source that is watching a directory with `a.yaml`.
+    struct Watching {
+        root: tempfile::TempDir,
+        news: tokio::sync::mpsc::Receiver<Change>,
+        _stop: tokio_util::sync::DropGuard,
+    }
+
+    impl Watching {
+        async fn start(prepare: impl FnOnce(&Path)) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            prepare(root.path());
+            let (changes, mut news) = tokio::sync::mpsc::channel(64);
+            let stop = CancellationToken::new();
+            let directories = vec![root.path().join("manifests")];
+            let pepper = Pepper::new(b"pepper");
+            tokio::spawn(watch(directories, pepper, changes, stop.clone()).await.unwrap());
+            assert!(
+                matches!(news.recv().await, Some(Change::Source { applied, .. }) if applied.len() == 1)
+            );
+            Self { root, news, _stop: stop.drop_guard() }
+        }
+
+        fn directory(&self) -> PathBuf {
+            self.root.path().join("manifests")
+        }
+
+        /// Waits for such news; a tenth of the time after which everything is read again anyway.
+        async fn wait(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
+            let wait = async { while !wanted(&self.news.recv().await.unwrap()) {} };
+            let in_time = tokio::time::timeout(RESYNC / 10, wait).await;
+            in_time.unwrap_or_else(|_| panic!("not told in time: {what}"));
+        }
+    }
+
+    fn fill(directory: &Path, url: &str) {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("a.yaml"), server(url)).unwrap();
+    }
+
+    fn is_applied(change: &Change) -> bool {
+        matches!(change, Change::Source { applied, .. } if !applied.is_empty())
+    }
+
+    fn is_deleted(change: &Change) -> bool {
+        matches!(change, Change::Source { deleted, .. } if !deleted.is_empty())
+    }
+
+    #[tokio::test]
+    async fn a_busy_directory_does_not_hold_up_a_revocation() {
+        for busy in ["server.log", "noise.yaml"] {
+            let mut watching =
+                Watching::start(|root| fill(&root.join("manifests"), "http://a")).await;
+            let noise = watching.directory().join(busy);
+            let noise = tokio::spawn(async move {
+                let mut every = tokio::time::interval(Duration::from_millis(3));
+                loop {
+                    every.tick().await;
+                    fs::write(&noise, "---\n").unwrap();
+                }
+            });
+
+            fs::remove_file(watching.directory().join("a.yaml")).unwrap();
+
+            watching.wait(busy, is_deleted).await;
+            noise.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_away_is_watched_again() {
+        let mut watching = Watching::start(|root| fill(&root.join("manifests"), "http://a")).await;
+        let directory = watching.directory();
+
+        fs::rename(&directory, watching.root.path().join("away")).unwrap();
+        let named = directory.display().to_string();
+        let kept = |change: &Change| {
+            assert!(!is_deleted(change), "the last good state is gone");
+            matches!(change, Change::Source { rejected, .. } if rejected.iter().any(|r| r.file == named))
+        };
+        watching.wait("missing", kept).await;
+        let other = watching.root.path().join("other");
+        fill(&other, "http://b");
+        fs::rename(&other, &directory).unwrap();
+        watching.wait("back", is_applied).await;
+
+        fill(&directory, "http://c");
+        watching.wait("edited", is_applied).await;
+    }
+
+    #[tokio::test]
+    async fn a_link_to_another_directory_is_followed() {
+        let link = |root: &Path, to: &str| {
+            std::os::unix::fs::symlink(root.join(to), root.join("new")).unwrap();
+            fs::rename(root.join("new"), root.join("manifests")).unwrap();
+        };
+        let mut watching = Watching::start(|root| {
+            fill(&root.join("1"), "http://a");
+            fill(&root.join("2"), "http://b");
+            link(root, "1");
+        })
+        .await;
+
+        link(watching.root.path(), "2");
+        watching.wait("swapped", is_applied).await;
+
+        fill(&watching.root.path().join("2"), "http://c");
+        watching.wait("edited", is_applied).await;
     }
 }
