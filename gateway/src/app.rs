@@ -29,6 +29,9 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where metrics and readiness in detail are served.
     pub admin_listen: SocketAddr,
+    /// Names, besides loopback ones, by which clients on a loopback address may call the gateway;
+    /// `*` is any.
+    pub allowed_hosts: Vec<String>,
     /// File with the keys that seal sessions, made where there is none.
     pub state: PathBuf,
 }
@@ -92,6 +95,7 @@ impl Gateway {
             calls: InFlight::new(),
             streams: Streams::new(),
             telemetry: telemetry.clone(),
+            allowed_hosts: options.allowed_hosts,
             stop: stop.clone(),
         });
 

@@ -17,7 +17,11 @@ use mcp::error::{CANCELLED, UPSTREAM, error_response};
 use mcp::message::Outcome as Answered;
 use mcp::splice::{Edit, splice};
 use mcp::tool::{ProgressParams, cancelled, is_own};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+mod order;
+
+pub(crate) use order::Order;
 
 use crate::inflight::Registration;
 use crate::table::Table;
@@ -37,38 +41,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the rest of a stream is read after its answer, so that the connection can serve again.
 const REMAINDER: Duration = Duration::from_secs(1);
 
-/// What a call is made of.
-#[derive(Debug)]
-pub(crate) struct Order {
-    /// The client's message.
-    pub(crate) message: Bytes,
-    /// JSON text of the client's id.
-    pub(crate) id: Bytes,
-    /// Where the id stands in the message.
-    pub(crate) id_at: (usize, usize),
-    /// Where the tool's name stands and what the server calls it, if that differs.
-    pub(crate) rename: Option<((usize, usize), Bytes)>,
-    /// The client's progress token, if it wants progress, and where it stands.
-    pub(crate) token: Option<(Bytes, (usize, usize))>,
-    /// Whether the tool may be called twice.
-    pub(crate) replayable: bool,
-}
-
-impl Order {
-    /// The message as the server gets it. `id` becomes its id and progress token.
-    fn compose(&self, id: u64) -> Bytes {
-        let number = id.to_string();
-        let mut edits = vec![Edit::at(self.id_at, number.as_bytes())];
-        if let Some((at, name)) = &self.rename {
-            edits.push(Edit::at(*at, name));
-        }
-        if let Some((_, at)) = &self.token {
-            edits.push(Edit::at(*at, number.as_bytes()));
-        }
-        splice(&self.message, &mut edits)
-    }
-}
-
 /// What the client of a call is to see.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -85,8 +57,9 @@ pub(crate) enum Event {
     /// The client took the request back; an answer for those who must say something. The call is
     /// over.
     Cancelled(Bytes),
-    /// The answer broke off after a part of it was handed out. The call is over.
-    Broken,
+    /// The answer broke off after a part of it was handed out; an error for those who have passed
+    /// no part on. The call is over.
+    Broken(Bytes),
 }
 
 /// A tool call under way.
@@ -103,7 +76,11 @@ pub(crate) struct Call {
     committed: bool,
     late: bool,
     started: Instant,
+    /// When the server was last heard of, and how many bytes had come then.
     active: Instant,
+    received: usize,
+    /// Items handed out since the clock was looked at.
+    items: u8,
     tick: Option<Pin<Box<Sleep>>>,
     /// The client wants no answer any more; from then on a second is left.
     cancelled_at: Option<Instant>,
@@ -114,12 +91,15 @@ enum Stage {
     /// A leg is being opened.
     Opening(BoxFuture<'static, Result<Arc<Leg>, Fault>>),
     /// The request is out.
-    Running {
-        exchange: Exchange,
-        leg: Arc<Leg>,
-        id: u64,
-    },
+    Running(Box<Running>),
     Over,
+}
+
+/// A request that is out.
+struct Running {
+    exchange: Exchange,
+    leg: Arc<Leg>,
+    id: u64,
 }
 
 impl std::fmt::Debug for Call {
@@ -152,6 +132,8 @@ impl Call {
             late: false,
             started: now,
             active: now,
+            received: 0,
+            items: 0,
             tick: None,
             cancelled_at: None,
             outcome: None,
@@ -170,8 +152,12 @@ impl Call {
     fn send(&mut self, leg: Arc<Leg>) -> Result<(), Fault> {
         let id = leg.next_id();
         let body = self.order.compose(id);
-        let exchange = leg.send(&self.upstream, id, body, self.order.id.clone())?;
-        self.stage = Stage::Running { exchange, leg, id };
+        // What a server says to the second attempt is the client's to read, whatever it is.
+        let may_be_lost = !self.replayed;
+        let client_id = self.order.id.clone();
+        let exchange = leg.send(&self.upstream, id, body, client_id, may_be_lost)?;
+        self.received = 0;
+        self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
         Ok(())
     }
 
@@ -196,12 +182,23 @@ impl Call {
             && registration.cancel.poll(cx.waker())
             && self.cancelled_at.is_none()
         {
+            if matches!(self.stage, Stage::Opening(_)) {
+                // Nothing was sent yet, and nothing will be.
+                return Poll::Ready(self.cancelled());
+            }
             self.cancel_upstream();
             self.cancelled_at = Some(Instant::now());
             // The tick must come in time for the end of the farewell.
             self.tick = Some(Box::pin(sleep(FAREWELL)));
         }
         loop {
+            // A server that never pauses gets no more time than others.
+            self.items = self.items.wrapping_add(1);
+            if self.items == 0
+                && let Some(event) = self.look_at_the_clock()
+            {
+                return Poll::Ready(event);
+            }
             match self.poll_stage(cx) {
                 Poll::Ready(Some(event)) => return Poll::Ready(event),
                 Poll::Ready(None) => {}
@@ -229,43 +226,37 @@ impl Call {
                 }
                 Poll::Ready(None)
             }
-            Stage::Running { exchange, leg, id } => {
-                let item = ready!(exchange.poll_next(cx));
-                self.active = Instant::now();
-                match item {
-                    Ok(Some(Item::Message(message))) => {
-                        let (leg, id) = (leg.clone(), *id);
-                        Poll::Ready(self.translate(message, &leg, id))
-                    }
-                    Ok(Some(Item::Chunk(chunk))) => {
-                        self.committed = true;
-                        Poll::Ready(Some(Event::Chunk(chunk)))
-                    }
-                    Ok(Some(Item::End)) => {
-                        self.finish(Outcome::Ok);
-                        Poll::Ready(Some(Event::End))
-                    }
-                    Ok(None) => {
-                        Poll::Ready(self.recover(&Fault::Closed("no answer came".to_owned())))
-                    }
-                    Err(fault) => Poll::Ready(self.recover(&fault)),
+            Stage::Running(running) => match ready!(running.exchange.poll_next(cx)) {
+                Ok(Some(Item::Message(message))) => {
+                    let (leg, id) = (running.leg.clone(), running.id);
+                    Poll::Ready(self.translate(&message, &leg, id))
                 }
-            }
+                Ok(Some(Item::Chunk(chunk))) => {
+                    self.committed = true;
+                    Poll::Ready(Some(Event::Chunk(chunk)))
+                }
+                Ok(Some(Item::End { error })) => {
+                    self.finish(if error { Outcome::Error } else { Outcome::Ok });
+                    Poll::Ready(Some(Event::End))
+                }
+                Ok(None) => Poll::Ready(self.recover(Fault::Closed("no answer came".to_owned()))),
+                Err(fault) => Poll::Ready(self.recover(fault)),
+            },
             Stage::Over => Poll::Pending,
         }
     }
 
     /// What a message from the server is to the client.
-    fn translate(&mut self, message: Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
-        match Message::parse(&message) {
+    fn translate(&mut self, message: &Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
+        match Message::parse(message) {
             Ok(Message::Response { id: answered, outcome }) if is_own(answered, id) => {
                 let outcome = match outcome {
                     Answered::Result(_) => Outcome::Ok,
                     Answered::Error(_) => Outcome::Error,
                 };
                 let text = answered.as_json().as_bytes();
-                let mut edits = [Edit::replace(&message, text, &self.order.id)?];
-                let answer = splice(&message, &mut edits);
+                let mut edits = [Edit::replace(message, text, &self.order.id)?];
+                let answer = splice(message, &mut edits);
                 self.finish(outcome);
                 Some(Event::Answer(answer))
             }
@@ -277,8 +268,8 @@ impl Call {
                     if text.trim_matches('"').parse() != Ok(id) {
                         return None;
                     }
-                    let mut edits = [Edit::replace(&message, text.as_bytes(), token)?];
-                    Some(Event::Notification(splice(&message, &mut edits)))
+                    let mut edits = [Edit::replace(message, text.as_bytes(), token)?];
+                    Some(Event::Notification(splice(message, &mut edits)))
                 }
                 "notifications/tools/list_changed" => {
                     self.upstream.refresh();
@@ -292,61 +283,56 @@ impl Call {
             }
             // Somebody else's answer, or none at all.
             Ok(Message::Response { .. }) => None,
-            Err(error) => self.recover(&Fault::Garbage(error.to_string())),
+            Err(error) => self.recover(Fault::Garbage(error.to_string())),
         }
     }
 
-    fn tell(&self, leg: Arc<Leg>, message: Bytes) {
-        // None when the gateway is going down.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let upstream = self.upstream.clone();
-        // Bounded by the time `notify` takes at most; the call itself must not wait for it.
-        runtime.spawn(async move {
-            if let Err(fault) = leg.notify(&upstream, message).await {
-                tracing::debug!(reason = fault.reason(), "server did not take a message");
-            }
-        });
-    }
-
     fn cancel_upstream(&self) {
-        if let Stage::Running { leg, id, .. } = &self.stage {
-            self.tell(leg.clone(), cancelled(*id, None).into());
+        if let Stage::Running(running) = &self.stage {
+            self.upstream.tell(&running.leg, cancelled(running.id).into());
         }
     }
 
     /// Sends the request once more where that is safe: if the server did not take it, or if it may
     /// be called twice. Never once a part of the answer is out.
-    fn recover(&mut self, fault: &Fault) -> Option<Event> {
+    fn recover(&mut self, fault: Fault) -> Option<Event> {
         if fault.is_outage() {
             self.upstream.refresh();
         }
-        let Stage::Running { exchange, leg, .. } = &self.stage else {
-            return Some(self.fail(fault));
+        let Stage::Running(running) = &self.stage else {
+            return Some(self.fail(&fault));
         };
-        let again = match fault {
+        let again = match &fault {
             Fault::SessionLost => true,
-            Fault::Closed(_) => self.order.replayable && !exchange.has_begun(),
+            Fault::Closed(_) => self.order.replayable && !running.exchange.has_begun(),
             _ => false,
         };
         if !again || self.replayed || self.committed || self.cancelled_at.is_some() {
-            return Some(self.fail(fault));
+            return Some(self.fail(&fault));
         }
-        let broken = (*fault == Fault::SessionLost || leg.is_closed()).then(|| leg.clone());
-        self.reopen(broken, fault.clone());
+        let lost = fault == Fault::SessionLost || running.leg.is_closed();
+        let broken = lost.then(|| running.leg.clone());
+        self.reopen(broken, fault);
         None
+    }
+
+    fn cancelled(&mut self) -> Event {
+        self.finish(Outcome::Cancelled);
+        let message = "cancelled by the client";
+        Event::Cancelled(error_response(self.client_id(), CANCELLED, message))
     }
 
     fn look_at_the_clock(&mut self) -> Option<Event> {
         let now = Instant::now();
         if let Some(since) = self.cancelled_at {
-            return (now >= since + FAREWELL).then(|| {
-                self.finish(Outcome::Cancelled);
-                Event::Cancelled(error_response(
-                    self.client_id(),
-                    CANCELLED,
-                    "cancelled by the client",
-                ))
-            });
+            return (now >= since + FAREWELL).then(|| self.cancelled());
+        }
+        // Any byte counts, a comment that keeps a stream alive as well.
+        if let Stage::Running(running) = &self.stage
+            && running.exchange.received() != self.received
+        {
+            self.received = running.exchange.received();
+            self.active = now;
         }
         if self.table.renew(&self.principal).is_none() {
             self.cancel_upstream();
@@ -383,10 +369,11 @@ impl Call {
 
     fn end_with(&mut self, answer: Bytes, outcome: Outcome) -> Event {
         self.finish(outcome);
-        if self.committed { Event::Broken } else { Event::Answer(answer) }
+        if self.committed { Event::Broken(answer) } else { Event::Answer(answer) }
     }
 
-    fn client_id(&self) -> Option<&str> {
+    /// JSON text of the id the client chose.
+    pub(crate) fn client_id(&self) -> Option<&str> {
         std::str::from_utf8(&self.order.id).ok()
     }
 
@@ -396,11 +383,11 @@ impl Call {
         self.upstream.metrics.count(outcome);
         self.upstream.metrics.duration.observe(self.started.elapsed().as_secs_f64());
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        if let Stage::Running { exchange, .. } = stage
-            && exchange.has_remainder()
+        if let Stage::Running(running) = stage
+            && running.exchange.has_remainder()
             && matches!(outcome, Outcome::Ok | Outcome::Error)
         {
-            drain(exchange, REMAINDER);
+            drain(running, REMAINDER, REMAINDER);
         }
     }
 
@@ -425,21 +412,25 @@ impl Drop for Call {
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let timeouts = self.upstream.entry().timeouts;
+        let left = timeouts.total.saturating_sub(self.started.elapsed());
         self.finish(Outcome::ClientGone);
-        if let Stage::Running { exchange, .. } = stage {
-            drain(exchange, timeouts.request);
+        if let Stage::Running(running) = stage {
+            drain(running, timeouts.request, left);
         }
     }
 }
 
-/// Reads the rest and drops it, for no longer than `limit`.
-fn drain(mut exchange: Exchange, limit: Duration) {
+/// Reads the rest and drops it. Holds the leg for so long, and ends after a silence of `idle` or
+/// when `total` is over.
+fn drain(mut running: Box<Running>, idle: Duration, total: Duration) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
-        let rest = async {
-            while let Ok(Some(_)) = std::future::poll_fn(|cx| exchange.poll_next(cx)).await {}
-        };
-        // The limit is the point: whatever is left then is not worth the wait.
-        let _ = tokio::time::timeout(limit, rest).await;
-    });
+    runtime.spawn(timeout(total, async move {
+        loop {
+            let next = std::future::poll_fn(|cx| running.exchange.poll_next(cx));
+            match timeout(idle, next).await {
+                Ok(Ok(Some(_))) => {}
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
+            }
+        }
+    }));
 }

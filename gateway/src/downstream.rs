@@ -24,6 +24,7 @@ mod events;
 mod health;
 mod origin;
 pub(crate) mod reply;
+mod spool;
 mod sse;
 mod streamable;
 
@@ -46,6 +47,8 @@ pub(crate) struct Downstream {
     pub(crate) calls: Arc<InFlight>,
     pub(crate) streams: Streams,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Names, besides loopback ones, by which a gateway on a loopback address may be called.
+    pub(crate) allowed_hosts: Vec<String>,
     /// Cancelled when the gateway stops: streams end once no call is open on them.
     pub(crate) stop: tokio_util::sync::CancellationToken,
 }
@@ -104,16 +107,22 @@ pub(crate) struct Arrival {
     parts: Parts,
     body: Incoming,
     target: Target,
+    /// Whether the client reached us on a loopback address.
+    local: bool,
 }
 
 /// Answers a client.
-pub(crate) async fn serve(app: Arc<Downstream>, request: Request<Incoming>) -> Response {
+pub(crate) async fn serve(
+    app: Arc<Downstream>,
+    request: Request<Incoming>,
+    local: bool,
+) -> Response {
     let (parts, body) = request.into_parts();
     let Some(target) = Target::of(parts.uri.path()) else {
         return reply::error(StatusCode::NOT_FOUND, "no such path");
     };
     let endpoint = target.endpoint;
-    let arrival = Arrival { parts, body, target };
+    let arrival = Arrival { parts, body, target, local };
     match (endpoint, &arrival.parts.method) {
         (Endpoint::Streamable, &Method::POST) => streamable::post(app, arrival).await,
         (Endpoint::Streamable, &Method::GET) => streamable::get(app, arrival).await,
@@ -128,9 +137,10 @@ pub(crate) async fn serve(app: Arc<Downstream>, request: Request<Incoming>) -> R
 
 impl Downstream {
     /// Checks what comes before any body: the table, the origin, the key.
-    async fn admit(&self, parts: &Parts, target: &Target) -> Result<(Principal, Source), Response> {
-        self.admit_unkeyed(parts).await?;
-        self.authenticator.authenticate(parts, target.tenant.as_ref()).map_err(|error| {
+    async fn admit(&self, arrival: &Arrival) -> Result<(Principal, Source), Response> {
+        self.admit_unkeyed(arrival).await?;
+        let tenant = arrival.target.tenant.as_ref();
+        self.authenticator.authenticate(&arrival.parts, tenant).map_err(|error| {
             self.telemetry.unauthorized.inc();
             reply::unauthorized(&error.to_string())
         })
@@ -144,11 +154,11 @@ impl Downstream {
         }
     }
 
-    async fn admit_unkeyed(&self, parts: &Parts) -> Result<(), Response> {
+    async fn admit_unkeyed(&self, arrival: &Arrival) -> Result<(), Response> {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        origin::check(&parts.headers)
+        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts)
             .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
 }

@@ -56,11 +56,11 @@ impl Peers {
     fn enter(self: &Arc<Self>, peer: IpAddr, telemetry: &Arc<Telemetry>) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = usize::try_from(telemetry.connections.get()).unwrap_or_default();
-        let count = counts.entry(peer).or_default();
-        if *count >= MAX_PER_PEER || all >= MAX_CONNECTIONS {
+        let count = counts.get(&peer).copied().unwrap_or_default();
+        if count >= MAX_PER_PEER || all >= MAX_CONNECTIONS {
             return None;
         }
-        *count += 1;
+        counts.insert(peer, count + 1);
         telemetry.connections.inc();
         Some(Place { peers: self.clone(), peer, telemetry: telemetry.clone() })
     }
@@ -189,10 +189,11 @@ async fn connection(
     downstream: Arc<Downstream>,
     stop: CancellationToken,
 ) {
+    let local = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
     let (stream, watchdog, activity) = watch(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&activity);
-        let answer = downstream::serve(downstream.clone(), request);
+        let answer = downstream::serve(downstream.clone(), request, local);
         async move { Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, busy))) }
     });
     let mut connection = std::pin::pin!(

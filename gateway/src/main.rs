@@ -26,6 +26,11 @@ struct Flags {
     #[arg(long, env = "FAIRWAY_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     admin_listen: SocketAddr,
 
+    /// Names by which clients may call the gateway on a loopback address, as a proxy on the same
+    /// machine does, besides localhost; `*` is any. Elsewhere any name will do.
+    #[arg(long = "allowed-host", env = "FAIRWAY_ALLOWED_HOSTS", value_delimiter = ',')]
+    allowed_hosts: Vec<String>,
+
     /// File with the keys that seal sessions. Gateways that share it serve each other's sessions.
     /// Made where there is none [default: fairway/state.json in the user's state directory].
     #[arg(long, env = "FAIRWAY_STATE")]
@@ -57,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
         source: Source::Directories(flags.source),
         listen: flags.listen,
         admin_listen: flags.admin_listen,
+        allowed_hosts: flags.allowed_hosts,
         state,
     })
     .await?;

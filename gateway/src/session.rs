@@ -92,9 +92,12 @@ fn names(principal: &Principal, scope: &Scope) -> Vec<u8> {
     names
 }
 
+/// Names a key in the ids it sealed: the start of its hash.
+type KeyId = [u8; 4];
+
 /// Seals and opens session ids. The first key seals, all open.
 pub(crate) struct Sealer {
-    keys: Vec<(u8, LessSafeKey)>,
+    keys: Vec<(KeyId, LessSafeKey)>,
 }
 
 impl fmt::Debug for Sealer {
@@ -109,10 +112,9 @@ impl Sealer {
         let keys: Vec<_> = keys
             .iter()
             .filter_map(|key| {
-                // A key is found by a byte of its hash, so that keys can be added and removed.
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key);
                 let unbound = UnboundKey::new(&AES_256_GCM, key).ok()?;
-                Some((*hash.as_ref().first()?, LessSafeKey::new(unbound)))
+                Some((*hash.as_ref().first_chunk()?, LessSafeKey::new(unbound)))
             })
             .collect();
         (!keys.is_empty()).then_some(Self { keys })
@@ -140,8 +142,8 @@ impl Sealer {
         let mut sealed = encode(session, expires);
         let nonce = Nonce::assume_unique_for_key(session.id.0);
         key.seal_in_place_append_tag(nonce, Aad::empty(), &mut sealed).ok()?;
-        let mut token = Vec::with_capacity(1 + NONCE_LEN + sealed.len());
-        token.push(*key_id);
+        let mut token = Vec::with_capacity(key_id.len() + NONCE_LEN + sealed.len());
+        token.extend_from_slice(key_id);
         token.extend_from_slice(&session.id.0);
         token.extend_from_slice(&sealed);
         Some(URL_SAFE_NO_PAD.encode(token))
@@ -153,7 +155,7 @@ impl Sealer {
             return None;
         }
         let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (key_id, rest) = bytes.split_first_mut()?;
+        let (key_id, rest) = bytes.split_first_chunk_mut::<4>()?;
         let (nonce, sealed) = rest.split_at_mut_checked(NONCE_LEN)?;
         let nonce = <[u8; NONCE_LEN]>::try_from(&*nonce).ok()?;
         let (_, key) = self.keys.iter().find(|(id, _)| id == key_id)?;
@@ -166,12 +168,16 @@ impl Sealer {
 
 const TRANSPORTS: [Transport; 2] = [Transport::Streamable, Transport::Sse];
 
-/// Transport, version, expiry, names.
+/// What ids look like inside: the first byte of each, so that another form can be told from it.
+const FORMAT: u8 = 1;
+
+/// Form, transport, version, expiry, names.
 fn encode(session: &Session, expires: i64) -> Vec<u8> {
     let place = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
     let transport = TRANSPORTS.iter().position(|transport| *transport == session.transport);
     let version = ProtocolVersion::ALL.iter().position(|version| *version == session.version);
-    let mut plain = Vec::with_capacity(10 + session.names.len() + 16);
+    let mut plain = Vec::with_capacity(11 + session.names.len() + 16);
+    plain.push(FORMAT);
     plain.push(place(transport));
     plain.push(place(version));
     plain.extend_from_slice(&expires.to_be_bytes());
@@ -180,8 +186,8 @@ fn encode(session: &Session, expires: i64) -> Vec<u8> {
 }
 
 fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
-    let (fixed, names) = plain.split_first_chunk::<10>()?;
-    let [transport, version, expires @ ..] = fixed;
+    let (fixed, names) = plain.split_first_chunk::<11>()?;
+    let [FORMAT, transport, version, expires @ ..] = fixed else { return None };
     let session = Session {
         id,
         transport: *TRANSPORTS.get(usize::from(*transport))?,

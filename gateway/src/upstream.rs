@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crds::SessionMode;
 use gateway_core::{Endpoint, Principal, ServerEntry};
 use http::{Method, Uri};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,10 @@ use leg::Leg;
 
 /// Legs one principal may hold at one server: some 4 clients of 64 sessions.
 const MAX_LEGS: usize = 256;
+/// Messages under way to one server that nobody waits for.
+const MAX_ERRANDS: usize = 64;
+/// How long such a message may take to be accepted.
+const PASSING: Duration = Duration::from_secs(2);
 /// Legs nobody used for so long are closed.
 const LEG_IDLE: Duration = Duration::from_secs(30 * 60);
 
@@ -67,6 +71,8 @@ pub(crate) struct Upstream {
     /// The gateway's own leg: lists, and calls where legs are shared.
     own: Arc<Slot>,
     clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
+    /// Places for what is sent in passing.
+    errands: Arc<Semaphore>,
     stop: CancellationToken,
     pub(crate) metrics: CallMetrics,
 }
@@ -157,6 +163,7 @@ impl Upstream {
             wake: Notify::new(),
             own: Slot::new(),
             clients: Mutex::default(),
+            errands: Arc::new(Semaphore::new(MAX_ERRANDS)),
             stop,
         })
     }
@@ -178,6 +185,25 @@ impl Upstream {
             request.headers_mut().insert(credential.header.clone(), credential.value.clone());
         }
         self.http.send(request)
+    }
+
+    /// Sends a message that expects no answer, without waiting until it is taken.
+    pub(crate) fn tell(self: &Arc<Self>, leg: &Arc<Leg>, message: Bytes) {
+        let (upstream, leg) = (self.clone(), leg.clone());
+        self.in_passing(async move { leg.notify(&upstream, message, PASSING).await });
+    }
+
+    /// Does something that nobody waits for. A server that asks for too much of it gets none.
+    fn in_passing<T: Send>(&self, errand: impl Future<Output = Result<T, Fault>> + Send + 'static) {
+        let Ok(place) = self.errands.clone().try_acquire_owned() else { return };
+        // Where there is no runtime the gateway is gone.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Ok(Err(fault)) = tokio::time::timeout(PASSING, errand).await {
+                tracing::debug!(reason = fault.reason(), "server did not take a message");
+            }
+            drop(place);
+        });
     }
 
     /// How the server is doing.
@@ -232,13 +258,11 @@ impl Upstream {
         }
     }
 
-    /// Nobody has to wait for a server to end a session: it takes as long as it takes, within the
-    /// bounds of [`Leg::close`].
+    /// Closes a leg when no call is open on it; nobody waits for that.
     fn close_soon(self: &Arc<Self>, leg: Arc<Leg>) {
-        let upstream = self.clone();
         // Where there is no runtime the gateway is gone, and its connections with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { leg.close(&upstream).await });
+            runtime.spawn(supervisor::farewell(self.clone(), vec![leg]));
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod era;
 pub mod error;
 pub mod lifecycle;
+pub mod members;
 pub mod message;
 pub mod scan;
 pub mod splice;

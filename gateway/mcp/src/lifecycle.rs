@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 /// What we read of a client's `initialize`.
 #[derive(Debug, Deserialize)]
@@ -76,16 +75,4 @@ pub struct ServerHello<'a> {
     /// The revision of the session.
     #[serde(borrow)]
     pub protocol_version: Cow<'a, str>,
-    /// What the server can do.
-    #[serde(borrow, default)]
-    pub capabilities: ServerCapabilities<'a>,
-}
-
-/// Capabilities of a server, as far as we read them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ServerCapabilities<'a> {
-    /// There when the server has tools.
-    #[serde(borrow)]
-    pub tools: Option<&'a RawValue>,
 }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::members::members;
 use crate::tool::text;
 
 /// Deepest nesting of objects and arrays that is accepted.
@@ -91,28 +91,6 @@ impl ParseError {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    // Raw, because serde makes an `Option<Cow<str>>` owned: two allocations a message.
-    #[serde(borrow)]
-    jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-/// Keeps an explicit `null` apart from an absent field.
-fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(d).map(Some)
-}
-
 impl<'a> Message<'a> {
     /// Reads one message.
     ///
@@ -126,28 +104,17 @@ impl<'a> Message<'a> {
         // Once for the whole message: from bytes, each raw part would be checked again.
         let text = std::str::from_utf8(bytes)
             .map_err(|error| ParseError::Json(serde::de::Error::custom(error)))?;
-        let envelope: Envelope<'a> =
-            serde_json::from_str(text).map_err(|error| classify(text, error))?;
-        envelope.try_into()
+        let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+        let members = members(text, &names).map_err(|error| classify(text, error))?;
+        Self::from_members(members)
     }
-}
 
-/// JSON of another shape is the sender's mistake of another kind than no JSON at all.
-fn classify(text: &str, error: serde_json::Error) -> ParseError {
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return ParseError::Json(error);
-    }
-    if text.trim_start().starts_with('[') {
-        return ParseError::shape("batches are not supported, send one message a request", None);
-    }
-    ParseError::shape(error.to_string(), None)
-}
-
-impl<'a> TryFrom<Envelope<'a>> for Message<'a> {
-    type Error = ParseError;
-
-    fn try_from(envelope: Envelope<'a>) -> Result<Self, ParseError> {
-        let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
+    fn from_members(members: [Option<&'a RawValue>; 6]) -> Result<Self, ParseError> {
+        let [jsonrpc, raw_id, method, params, result, error] = members;
+        // A `null` is as good as nothing, but for an id and for a result without an error.
+        let given = |raw: Option<&'a RawValue>| raw.filter(|raw| raw.get() != "null");
+        let (method, params, error) = (given(method), given(params), given(error));
+        let result = if error.is_some() { given(result) } else { result };
         let id = raw_id.and_then(Id::parse);
         if jsonrpc.and_then(text).as_deref() != Some("2.0") {
             return Err(ParseError::shape("`jsonrpc` must be \"2.0\"", id));
@@ -175,6 +142,17 @@ impl<'a> TryFrom<Envelope<'a>> for Message<'a> {
             )),
         }
     }
+}
+
+/// JSON of another shape is the sender's mistake of another kind than no JSON at all.
+fn classify(text: &str, error: serde_json::Error) -> ParseError {
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return ParseError::Json(error);
+    }
+    if text.trim_start().starts_with('[') {
+        return ParseError::shape("batches are not supported, send one message a request", None);
+    }
+    ParseError::shape(error.to_string(), None)
 }
 
 /// Whether objects and arrays nest deeper than `limit`. Strings are skipped; what is not JSON

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::Error;
 use serde_json::value::RawValue;
 
 use crate::Id;
+use crate::members::members;
 
 /// One page of a server's `tools/list` result.
 #[derive(Debug, Deserialize)]
@@ -20,23 +22,38 @@ pub struct ToolPage<'a> {
 }
 
 /// What we read of the parameters of `tools/call`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct CallParams<'a> {
-    /// Raw `name`, a JSON string.
-    #[serde(borrow)]
+    /// Raw `name`.
     pub name: &'a RawValue,
     /// Raw progress token, if progress is wanted.
-    #[serde(borrow, default, rename = "_meta")]
-    pub meta: Option<CallMeta<'a>>,
+    pub progress_token: Option<&'a RawValue>,
 }
 
-/// What we read of a request's `_meta`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallMeta<'a> {
-    /// A string or a number.
-    #[serde(borrow, default)]
-    pub progress_token: Option<&'a RawValue>,
+impl<'a> CallParams<'a> {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// No object, no `name`, or keys that another parser could take for others: see [`members`].
+    pub fn parse(params: &'a RawValue) -> Result<Self, serde_json::Error> {
+        let [name, _, meta] = members(params.get(), &["name", "arguments", "_meta"])?;
+        let name = name.ok_or_else(|| serde_json::Error::missing_field("name"))?;
+        let given = |raw: &&RawValue| raw.get() != "null";
+        let progress_token = match meta.filter(given) {
+            Some(meta) => {
+                let [token] = members(meta.get(), &["progressToken"])?;
+                let token = token.filter(given);
+                if token.is_some_and(|token| token.get().starts_with(['{', '[', 't', 'f'])) {
+                    return Err(serde_json::Error::custom(
+                        "`progressToken` must be a string or a number",
+                    ));
+                }
+                token
+            }
+            None => None,
+        };
+        Ok(Self { name, progress_token })
+    }
 }
 
 /// What we read of `notifications/cancelled`.
@@ -46,9 +63,6 @@ pub struct CancelledParams<'a> {
     /// Raw id of the request to cancel.
     #[serde(borrow)]
     pub request_id: &'a RawValue,
-    /// Why, for logs and people.
-    #[serde(borrow, default)]
-    pub reason: Option<&'a RawValue>,
 }
 
 /// What we read of `notifications/progress`.
@@ -73,11 +87,10 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 /// The notification that the list of tools changed.
 pub const LIST_CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
 
-/// `notifications/cancelled` for a request of ours, whose id is a number. `reason` is raw JSON.
-pub fn cancelled(request: u64, reason: Option<&str>) -> String {
-    let reason = reason.map(|reason| format!(r#","reason":{reason}"#)).unwrap_or_default();
+/// `notifications/cancelled` for a request of ours, whose id is a number.
+pub fn cancelled(request: u64) -> String {
     format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{request}{reason}}}}}"#
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{request}}}}}"#
     )
 }
 
@@ -102,13 +115,5 @@ mod tests {
             let raw = serde_json::from_str::<&RawValue>(json).unwrap();
             assert_eq!(text(raw).as_deref(), expected, "{json}");
         }
-    }
-
-    #[test]
-    fn cancellation_names_the_request_and_keeps_the_reason() {
-        assert_eq!(
-            cancelled(7, Some(r#""user \"x\"""#)),
-            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"user \"x\""}}"#
-        );
     }
 }

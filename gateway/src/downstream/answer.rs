@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mcp::sse;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::{Body, BrokenOff};
 use super::reply::{self, Response};
@@ -26,7 +26,7 @@ pub(super) async fn respond(mut call: Box<Call>, streams: bool) -> Response {
             Event::Late if streams => events(call, None),
             // For a client that takes no events notifications are dropped.
             Event::Notification(_) | Event::Late => continue,
-            Event::End | Event::Broken => reply::broken_off(),
+            Event::End | Event::Broken(_) => reply::broken_off(),
         };
     }
 }
@@ -61,7 +61,7 @@ impl Through {
                 Event::Chunk(chunk) => return Poll::Ready(Some(Ok(chunk))),
                 Event::End => return Poll::Ready(None),
                 Event::Notification(_) | Event::Late => {}
-                Event::Answer(_) | Event::Cancelled(_) | Event::Broken => {
+                Event::Answer(_) | Event::Cancelled(_) | Event::Broken(_) => {
                     return Poll::Ready(Some(Err(BrokenOff)));
                 }
             }
@@ -95,58 +95,49 @@ impl Events {
         if self.call.is_over() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(event) = self.call.poll_event(cx) {
+        while let Poll::Ready(event) = self.call.poll_event(cx) {
             if matches!(event, Event::Late) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                continue;
             }
-            self.keep_alive = Box::pin(sleep(KEEP_ALIVE));
-            return Poll::Ready(match encode(event, &mut self.open) {
-                Ok(Some(bytes)) => Some(Ok(bytes)),
-                Ok(None) => None,
-                Err(error) => Some(Err(error)),
-            });
+            self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+            return Poll::Ready(self.encode(event).transpose());
         }
         ready!(self.keep_alive.as_mut().poll(cx));
-        self.keep_alive = Box::pin(sleep(KEEP_ALIVE));
-        // Polled at once, so that the new timer wakes us.
+        self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        // Polled once more, so that the timer wakes us again.
         cx.waker().wake_by_ref();
-        if self.open {
-            return Poll::Pending;
-        }
-        Poll::Ready(Some(Ok(keep_alive())))
+        // In the middle of an event nothing else may be written.
+        if self.open { Poll::Pending } else { Poll::Ready(Some(Ok(keep_alive()))) }
     }
-}
 
-/// An event of a call as bytes of a stream; `None` where the stream has nothing more to say of it.
-pub(super) fn encode(event: Event, open: &mut bool) -> Result<Option<Bytes>, BrokenOff> {
-    match event {
-        Event::Notification(bytes) | Event::Answer(bytes) => Ok(Some(message(&bytes))),
-        Event::Chunk(chunk) => {
-            let chunk = sse::flatten(chunk);
-            if *open {
-                return Ok(Some(chunk));
+    /// An event of the call as bytes; none when the stream has nothing more to say.
+    fn encode(&mut self, event: Event) -> Result<Option<Bytes>, BrokenOff> {
+        match event {
+            Event::Notification(bytes) | Event::Answer(bytes) => Ok(Some(message(&bytes))),
+            Event::Chunk(chunk) => {
+                let chunk = sse::flatten(chunk);
+                if std::mem::replace(&mut self.open, true) {
+                    return Ok(Some(chunk));
+                }
+                let mut out = BytesMut::with_capacity(chunk.len() + 32);
+                sse::begin(Some("message"), None, &mut out);
+                out.extend_from_slice(&chunk);
+                Ok(Some(out.freeze()))
             }
-            *open = true;
-            let mut out = BytesMut::with_capacity(chunk.len() + 32);
-            sse::begin(Some("message"), None, &mut out);
-            out.extend_from_slice(&chunk);
-            Ok(Some(out.freeze()))
+            Event::End => {
+                self.open = false;
+                let mut out = BytesMut::new();
+                sse::end(&mut out);
+                Ok(Some(out.freeze()))
+            }
+            Event::Cancelled(_) | Event::Late => Ok(None),
+            Event::Broken(_) => Err(BrokenOff),
         }
-        Event::End => {
-            *open = false;
-            let mut out = BytesMut::new();
-            sse::end(&mut out);
-            Ok(Some(out.freeze()))
-        }
-        // An event whose beginning is out has no end that could be written.
-        Event::Cancelled(_) if *open => Err(BrokenOff),
-        Event::Cancelled(_) | Event::Late => Ok(None),
-        Event::Broken => Err(BrokenOff),
     }
 }
 
-fn message(bytes: &[u8]) -> Bytes {
+/// A message as an event.
+pub(super) fn message(bytes: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(bytes.len() + 32);
     sse::event(Some("message"), None, bytes, &mut out);
     out.freeze()

@@ -77,10 +77,9 @@ fn shortened(text: &str) -> &str {
 fn call(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) -> Result<Reply, Bytes> {
     let Asker { principal, scope, session } = asker;
     let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
-    let params: CallParams<'_> = asked
-        .params
-        .and_then(|params| serde_json::from_str(params.get()).ok())
-        .ok_or_else(|| invalid("tools/call needs params with a `name`"))?;
+    let params = asked.params.ok_or_else(|| invalid("tools/call needs params with a `name`"))?;
+    let params = CallParams::parse(params)
+        .map_err(|error| invalid(&format!("tools/call: {}", shortened(&error.to_string()))))?;
     let name = text(params.name).ok_or_else(|| invalid("`name` must be a string"))?;
     let tool = principal
         .tenant
@@ -102,7 +101,7 @@ fn call(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) -> Result<Reply, 
         })?),
     };
     let place = |text: &str| Edit::replace(asked.message, text.as_bytes(), b"").map(|e| e.range());
-    let token = params.meta.and_then(|meta| meta.progress_token).map(RawValue::get);
+    let token = params.progress_token.map(RawValue::get);
     let order = Order {
         id_at: place(asked.id.as_json()).ok_or_else(gone)?,
         rename: (*name != *tool.name)

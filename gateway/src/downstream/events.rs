@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::Downstream;
-use super::answer::{KEEP_ALIVE, encode, keep_alive};
+use super::answer::{KEEP_ALIVE, keep_alive, message};
 use super::body::BrokenOff;
+use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
 
@@ -34,8 +35,12 @@ pub(super) const MAX_CALLS: usize = 128;
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Message(Bytes),
-    Call(Box<Call>),
+    /// A call and the size of its request in bytes.
+    Call(Box<Call>, usize),
 }
+
+/// Bytes that requests and answers of one stream may hold before more requests are taken in.
+const MAX_HELD: usize = 16 * 1024 * 1024;
 
 /// An open stream.
 pub(crate) struct EventBody {
@@ -53,9 +58,9 @@ pub(crate) struct EventBody {
     ready: VecDeque<Bytes>,
     /// HTTP+SSE: the place in the table of streams, and what comes from there.
     stream: Option<(Stream, mpsc::Receiver<Outgoing>)>,
-    calls: Vec<Box<Call>>,
-    /// The call in the middle of whose answer the stream is.
-    open: Option<usize>,
+    calls: Vec<Spooled>,
+    /// The call that is polled first, so that none is always last.
+    turn: usize,
     ended: bool,
 }
 
@@ -110,7 +115,7 @@ impl EventBody {
             with_ids: stream.is_none(),
             ready: VecDeque::new(),
             calls: Vec::new(),
-            open: None,
+            turn: 0,
             ended: false,
             app,
             principal,
@@ -146,11 +151,7 @@ impl EventBody {
         }
     }
 
-    /// In the middle of an event nothing else may be written: told when that ends.
     fn tell_of_changes(&mut self) {
-        if self.open.is_some() {
-            return;
-        }
         let hash = self.principal.tenant.view_hash(&self.scope, &self.principal);
         if self.seen.replace(hash) != Some(hash) {
             let id = self.with_ids.then(|| format!("{hash:x}"));
@@ -170,10 +171,7 @@ impl EventBody {
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
         while self.timer.as_mut().poll(cx).is_ready() {
             self.look();
-            // In the middle of an event nothing else may be written.
-            if self.open.is_none() {
-                self.ready.push_back(keep_alive());
-            }
+            self.ready.push_back(keep_alive());
             self.rewind();
             if self.ended {
                 return;
@@ -181,48 +179,45 @@ impl EventBody {
         }
     }
 
-    /// Takes in what was posted for this stream.
+    /// Takes in what was posted for this stream, as much as it has room for.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) {
         let Some((_, outgoing)) = &mut self.stream else { return };
-        while self.calls.len() < MAX_CALLS && self.ready.len() < MAX_CALLS {
+        let held: usize = self.calls.iter().map(Spooled::held).sum();
+        while self.calls.len() < MAX_CALLS && self.ready.len() < MAX_CALLS && held < MAX_HELD {
             match outgoing.poll_recv(cx) {
-                Poll::Ready(Some(Outgoing::Message(message))) => {
-                    let mut out = BytesMut::with_capacity(message.len() + 32);
-                    sse::event(Some("message"), None, &message, &mut out);
-                    self.ready.push_back(out.freeze());
+                Poll::Ready(Some(Outgoing::Message(bytes))) => {
+                    self.ready.push_back(message(&bytes));
                 }
-                Poll::Ready(Some(Outgoing::Call(call))) => self.calls.push(call),
+                Poll::Ready(Some(Outgoing::Call(call, size))) => {
+                    self.calls.push(Spooled::new(call, size));
+                    return;
+                }
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }
     }
 
-    /// Polls calls until there is something to write. While one is in the middle of its answer only
-    /// that one is.
-    fn poll_calls(&mut self, cx: &mut Context<'_>) -> Result<(), BrokenOff> {
-        let mut at = self.open.unwrap_or_default();
-        while self.ready.is_empty()
-            && let Some(call) = self.calls.get_mut(at)
-        {
-            match call.poll_event(cx) {
-                Poll::Ready(event) => {
-                    let was_in_answer = self.open.is_some();
-                    let mut in_answer = was_in_answer;
-                    let bytes = encode(event, &mut in_answer)?;
+    /// Polls calls in turn until there is something to write. True if one ended.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut ended = false;
+        for _ in 0..self.calls.len() {
+            if !self.ready.is_empty() {
+                break;
+            }
+            let at = if self.turn < self.calls.len() { self.turn } else { 0 };
+            let Some(call) = self.calls.get_mut(at) else { break };
+            self.turn = at + 1;
+            match call.poll(cx) {
+                Poll::Ready(Progress::Event(bytes)) => self.ready.push_back(bytes),
+                Poll::Ready(Progress::Over(bytes)) => {
                     self.ready.extend(bytes);
-                    self.open = in_answer.then_some(at);
-                    if call.is_over() {
-                        self.calls.swap_remove(at);
-                    }
-                    if was_in_answer {
-                        self.tell_of_changes();
-                    }
+                    self.calls.swap_remove(at);
+                    ended = true;
                 }
-                Poll::Pending if self.open.is_some() => return Ok(()),
-                Poll::Pending => at += 1,
+                Poll::Pending => {}
             }
         }
-        Ok(())
+        ended
     }
 }
 
@@ -247,13 +242,15 @@ impl EventBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.open.is_none() {
+        loop {
+            let before = self.calls.len();
             self.poll_outgoing(cx);
+            let taken = self.calls.len() > before;
+            // A call that ended, or was taken in, may have left room for another.
+            if !self.poll_calls(cx) && !taken || !self.ready.is_empty() {
+                break;
+            }
         }
-        if let Err(error) = self.poll_calls(cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        // What was written while an answer was under way waits for its end.
         if let Some(bytes) = self.ready.pop_front() {
             return Poll::Ready(Some(Ok(bytes)));
         }
@@ -269,6 +266,8 @@ impl Drop for EventBody {
         self.app.telemetry.streams.dec();
         // A client that comes back over HTTP+SSE gets another session.
         if let Some((stream, _)) = &self.stream {
+            // First, so that their legs are seen to be in use.
+            self.calls.clear();
             self.app.close_legs(&self.principal, stream.id);
         }
     }

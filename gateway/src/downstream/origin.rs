@@ -1,26 +1,40 @@
-//! Browsers say which site a request comes from; pages of other sites may not use the gateway.
+//! Browsers say which site a request comes from, and by which name they reached us; pages of other
+//! sites may not use the gateway.
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
-/// Accepts requests without `Origin`, from a page of this very host, and from pages on the user's
-/// own machine (2025-11-25, transports, security warning).
-pub(super) fn check(headers: &HeaderMap) -> Result<(), &'static str> {
-    const REFUSED: &str = "requests from pages of other sites are refused (Origin)";
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = |text: &str| {
-        let uri: Uri = text.parse().ok()?;
-        uri.host().map(str::to_ascii_lowercase)
+/// Refuses what a page of another site may have sent.
+///
+/// `Origin` must be this very host or the user's own machine (2025-11-25, transports, security
+/// warning). As a page can make its own name resolve to the user's machine, who reaches us on a
+/// loopback address (`local`) must call us by a loopback name or by one of `allowed`.
+pub(super) fn check(
+    headers: &HeaderMap,
+    local: bool,
+    allowed: &[String],
+) -> Result<(), &'static str> {
+    let own = headers.get(header::HOST).and_then(host_of);
+    let expected = |host: &str| {
+        is_loopback(host)
+            || allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(host))
     };
-    let origin = origin.to_str().ok().and_then(host).ok_or(REFUSED)?;
-    let own = headers.get(header::HOST).and_then(|value| host(value.to_str().ok()?));
-    let local = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    // A page of another site that made its name resolve to us sends that name as Host, too; but
-    // then the Host is not local while we were reached on a loopback address by a local name.
-    if local(&origin) || own.is_some_and(|own| own == origin && !local(&own)) {
-        Ok(())
-    } else {
-        Err(REFUSED)
+    if local && own.as_deref().is_some_and(|own| !expected(own)) {
+        return Err("this name (Host) is not one of the gateway's; start it with --allowed-host");
     }
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    match host_of(origin) {
+        Some(origin) if is_loopback(&origin) || own.as_deref() == Some(&*origin) => Ok(()),
+        _ => Err("requests from pages of other sites are refused (Origin)"),
+    }
+}
+
+fn host_of(value: &HeaderValue) -> Option<String> {
+    let uri: Uri = value.to_str().ok()?.parse().ok()?;
+    uri.host().map(str::to_ascii_lowercase)
+}
+
+fn is_loopback(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 #[cfg(test)]
@@ -29,23 +43,26 @@ mod tests {
 
     #[test]
     fn other_sites_are_refused() {
-        for (origin, host, accepted) in [
-            (None, "gateway.test", true),
-            (Some("http://localhost:6274"), "127.0.0.1:8080", true),
-            (Some("https://gateway.test"), "gateway.test", true),
-            (Some("https://evil.test"), "gateway.test", false),
-            (Some("http://evil.test"), "127.0.0.1:8080", false),
-            (Some("null"), "127.0.0.1:8080", false),
-            (Some("\u{1}"), "127.0.0.1:8080", false),
+        for (origin, host, local, accepted) in [
+            (None, "gateway.test", false, true),
+            (None, "gateway.test", true, false),
+            (None, "own.test:8080", true, true),
+            (None, "localhost:8080", true, true),
+            (Some("http://localhost:6274"), "127.0.0.1:8080", true, true),
+            (Some("https://gateway.test"), "gateway.test", false, true),
+            (Some("https://evil.test"), "gateway.test", false, false),
+            (Some("http://evil.test"), "127.0.0.1:8080", true, false),
+            (Some("http://evil.test:8080"), "evil.test:8080", true, false),
+            (Some("null"), "127.0.0.1:8080", true, false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            if let Some(Ok(origin)) = origin.map(|origin| origin.parse()) {
-                headers.insert(header::ORIGIN, origin);
-            } else if origin.is_some() {
-                continue;
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            assert_eq!(check(&headers).is_ok(), accepted, "{origin:?} at {host}");
+            let allowed = ["own.test".to_owned()];
+            let checked = check(&headers, local, &allowed);
+            assert_eq!(checked.is_ok(), accepted, "{origin:?} at {host}, local {local}");
         }
     }
 }

@@ -84,8 +84,7 @@ impl Streams {
 
 /// Opens a stream.
 pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
-    let Arrival { parts, target, .. } = arrival;
-    let (principal, source) = match app.admit(&parts, &target).await {
+    let (principal, source) = match app.admit(&arrival).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
@@ -103,7 +102,7 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
     let mut start = BytesMut::new();
     // How soon a client whose stream ended comes back: at once, but not all in one moment.
     start.extend_from_slice(format!("retry: {}\n", jittered_retry()).as_bytes());
-    let endpoint = format!("{}?session_id={token}", endpoint(parts.uri.path()));
+    let endpoint = format!("{}?session_id={token}", endpoint(arrival.parts.uri.path()));
     sse::event(Some("endpoint"), None, endpoint.as_bytes(), &mut start);
     let body = EventBody::carrying(app, principal, stream, start.freeze());
     reply::events(Body::Stream(Box::new(body)))
@@ -127,10 +126,10 @@ fn jittered_retry() -> u64 {
 
 /// Takes a message for a stream; its answer goes out there.
 pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
-    let Arrival { parts, body, target } = arrival;
-    if let Err(response) = app.admit_unkeyed(&parts).await {
+    if let Err(response) = app.admit_unkeyed(&arrival).await {
         return response;
     }
+    let Arrival { parts, body, target, .. } = arrival;
     let token = parts.uri.query().and_then(|query| parameter(query, "session_id"));
     let presented = app.authenticator.authenticate(&parts, target.tenant.as_ref());
     let Some(token) = token else {
@@ -202,7 +201,7 @@ fn answer(
     let asker = Asker { principal, scope: &Scope::All, session: Some(session.id) };
     match dispatch(asked, asker, app) {
         Reply::Now(message) => Outgoing::Message(message),
-        Reply::Call(call) => Outgoing::Call(call),
+        Reply::Call(call) => Outgoing::Call(call, asked.message.len()),
     }
 }
 

@@ -31,11 +31,11 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 
 /// One message of a client.
 pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
-    let Arrival { parts, body, target } = arrival;
-    let principal = match app.admit(&parts, &target).await {
+    let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
+    let Arrival { parts, body, target, .. } = arrival;
     let session = match session(&app, &parts, &target, &principal) {
         Ok(session) => session,
         Err(response) => return response,
@@ -70,14 +70,13 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             if let Some(refusal) = unknown_version(id, version) {
                 return refusal;
             }
-            let asker = Asker {
-                principal: &principal,
-                scope: &target.scope,
-                session: session.map(|session| session.id),
-            };
+            let session = session.map(|session| session.id);
+            // Without a session a request is a one-shot, answered as JSON.
+            let streams = accepts.events && session.is_some();
+            let asker = Asker { principal: &principal, scope: &target.scope, session };
             match dispatch(&asked, asker, &app) {
                 Reply::Now(message) => reply::message(message),
-                Reply::Call(call) => answer::respond(call, accepts.events).await,
+                Reply::Call(call) => answer::respond(call, streams).await,
             }
         }
         Ok(Message::Notification { method, params }) => {
@@ -94,11 +93,11 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
 
 /// The stream on which the gateway speaks unasked.
 pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
-    let Arrival { parts, target, .. } = arrival;
-    let principal = match app.admit(&parts, &target).await {
+    let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
+    let Arrival { parts, target, .. } = arrival;
     match session(&app, &parts, &target, &principal) {
         Err(response) => response,
         Ok(None) => {
@@ -117,11 +116,11 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
 
 /// The end of a session.
 pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
-    let Arrival { parts, target, .. } = arrival;
-    let principal = match app.admit(&parts, &target).await {
+    let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
+    let Arrival { parts, target, .. } = arrival;
     match session(&app, &parts, &target, &principal) {
         Err(response) => response,
         Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),

@@ -39,9 +39,12 @@ pub(crate) struct HttpClient {
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// `None` once it ended: dropped at once, for that is what fails a request it never took.
-    driver: Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>,
+    driver: Option<Pin<Box<Driver>>>,
     used: Instant,
 }
+
+/// What reads and writes on a connection.
+type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
 
 /// A request under way.
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Fault>> + Send>>;
@@ -59,14 +62,14 @@ impl HttpClient {
         Box::pin(async move {
             let mut request = request;
             loop {
-                let connection = match client.take() {
-                    Some(connection) => connection,
-                    None => Connection::open(&client.connector).await?,
+                let (connection, used) = match client.take() {
+                    Some(connection) => (connection, true),
+                    None => (Connection::open(&client.connector).await?, false),
                 };
                 match connection.send(request, &client).await {
                     Ok(response) => return Ok(response),
-                    Err((_, Some(unsent))) => request = unsent,
-                    Err((fault, None)) => return Err(fault),
+                    Err((_, Some(unsent))) if used => request = unsent,
+                    Err((fault, _)) => return Err(fault),
                 }
             }
         })

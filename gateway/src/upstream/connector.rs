@@ -50,6 +50,12 @@ impl Connector {
     async fn try_connect(&self) -> std::io::Result<Stream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
+        // A server that is cut off without a word would never be missed on a stream that is open.
+        let keep_alive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
         if !self.tls {
             return Ok(Either::Left(stream));
         }

@@ -27,8 +27,19 @@ pub(crate) enum Item {
     Message(Bytes),
     /// Part of an answer too large to hold, its id already the client's.
     Chunk(Bytes),
-    /// The end of such an answer.
-    End,
+    /// The end of such an answer, and whether it was an error.
+    End { error: bool },
+}
+
+/// Whether a request names a session, and what a refusal says of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionUse {
+    /// It names none.
+    None,
+    /// A refusal is the session's end, whatever comes with it.
+    First,
+    /// The session is new: what comes with a refusal is the server's answer, if it is one.
+    Again,
 }
 
 /// One request under way.
@@ -36,8 +47,7 @@ pub(crate) struct Exchange {
     stage: Stage,
     /// JSON text of the id the client chose, for answers that pass through.
     client_id: Bytes,
-    /// Whether the request named a session.
-    in_session: bool,
+    session: SessionUse,
     received: usize,
     ready: VecDeque<Item>,
 }
@@ -89,13 +99,13 @@ impl Held {
 
 impl Exchange {
     /// Over Streamable HTTP: the answer comes with the response.
-    pub(crate) fn streamable(response: Sending, client_id: Bytes, in_session: bool) -> Self {
-        Self::new(Stage::Head(response), client_id, in_session)
+    pub(crate) fn streamable(response: Sending, client_id: Bytes, session: SessionUse) -> Self {
+        Self::new(Stage::Head(response), client_id, session)
     }
 
     /// A response whose head is read.
     pub(crate) fn head(response: Response<Body>, client_id: Bytes) -> Result<Self, Fault> {
-        Ok(Self::new(classify(response, false)?, client_id, false))
+        Ok(Self::new(classify(response, SessionUse::None)?, client_id, SessionUse::None))
     }
 
     /// Over HTTP+SSE: the answer comes on the session's stream.
@@ -104,17 +114,26 @@ impl Exchange {
         messages: mpsc::Receiver<Bytes>,
         client_id: Bytes,
     ) -> Self {
-        Self::new(Stage::Elsewhere { accepted: Some(accepted), messages }, client_id, true)
+        Self::new(
+            Stage::Elsewhere { accepted: Some(accepted), messages },
+            client_id,
+            SessionUse::Again,
+        )
     }
 
-    const fn new(stage: Stage, client_id: Bytes, in_session: bool) -> Self {
-        Self { stage, client_id, in_session, received: 0, ready: VecDeque::new() }
+    const fn new(stage: Stage, client_id: Bytes, session: SessionUse) -> Self {
+        Self { stage, client_id, session, received: 0, ready: VecDeque::new() }
     }
 
     /// Whether a part of an answer was handed out, or the stream of events has begun: from then on
     /// the request can't be sent again unseen.
     pub(crate) const fn has_begun(&self) -> bool {
         self.received > 0
+    }
+
+    /// Bytes that have come, whatever they were.
+    pub(crate) const fn received(&self) -> usize {
+        self.received
     }
 
     /// Whether the connection still has something to say after the answer: reading to the end
@@ -144,7 +163,7 @@ impl Exchange {
         match &mut self.stage {
             Stage::Head(response) => {
                 let response = ready!(response.as_mut().poll(cx))?;
-                self.stage = classify(response, self.in_session)?;
+                self.stage = classify(response, self.session)?;
                 Poll::Ready(Ok(()))
             }
             Stage::Json { .. } => self.poll_json(cx),
@@ -181,7 +200,7 @@ impl Exchange {
                 let (status, message) = (*status, held.take());
                 self.stage = Stage::Done;
                 if !status.is_success() && !answers_us(&message) {
-                    return Poll::Ready(Err(refused(status, self.in_session)));
+                    return Poll::Ready(Err(refused(status, self.session)));
                 }
                 self.ready.push_back(Item::Message(message));
             }
@@ -273,7 +292,7 @@ impl Exchange {
             *accepted = None;
             let response = response?;
             if !response.status().is_success() {
-                return Poll::Ready(Err(refused(response.status(), true)));
+                return Poll::Ready(Err(refused(response.status(), SessionUse::Again)));
             }
             // Read past: what is accepted has no body to speak of.
             let _ = response.into_body().poll_data(cx);
@@ -332,14 +351,14 @@ impl Passing {
     fn finish(&mut self, out: &mut VecDeque<Item>) -> Result<(), Fault> {
         self.scanner.finish().map_err(|error| Fault::Closed(error.to_string()))?;
         if self.scanner.kind() == Some(Kind::Response) {
-            out.push_back(Item::End);
+            out.push_back(Item::End { error: self.scanner.is_error() });
         }
         Ok(())
     }
 }
 
 /// What kind of answer a response head announces.
-fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> {
+fn classify(response: Response<Body>, session: SessionUse) -> Result<Stage, Fault> {
     let status = response.status();
     let media_type = response
         .headers()
@@ -349,7 +368,8 @@ fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> 
         .map(|value| value.trim().to_ascii_lowercase());
     match media_type.as_deref() {
         // A JSON-RPC error may come with an error status.
-        Some("application/json") if status != StatusCode::NOT_FOUND || !in_session => {
+        _ if session == SessionUse::First && ends_session(status) => Err(Fault::SessionLost),
+        Some("application/json") => {
             Ok(Stage::Json { status, body: response.into_body(), held: Held::default() })
         }
         Some("text/event-stream") if status.is_success() => Ok(Stage::Events {
@@ -357,7 +377,7 @@ fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> 
             decoder: Box::new(sse::Decoder::new(MAX_EVENT)),
             passing: None,
         }),
-        _ if !status.is_success() => Err(refused(status, in_session)),
+        _ if !status.is_success() => Err(refused(status, session)),
         _ if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT => {
             Err(Fault::Garbage(format!("HTTP {status} instead of an answer")))
         }
@@ -365,10 +385,15 @@ fn classify(response: Response<Body>, in_session: bool) -> Result<Stage, Fault> 
     }
 }
 
-/// A 404 to a session is its end (2025-11-25, transports); the reference server says 400.
-fn refused(status: StatusCode, in_session: bool) -> Fault {
+/// A 404 to a session is its end (2025-11-25, transports); the reference server says 400, and may
+/// name our id as if it had read the request.
+fn ends_session(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)
+}
+
+fn refused(status: StatusCode, session: SessionUse) -> Fault {
     match status {
-        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if in_session => Fault::SessionLost,
+        _ if session != SessionUse::None && ends_session(status) => Fault::SessionLost,
         _ => Fault::Status(status),
     }
 }

@@ -17,6 +17,9 @@ pub(crate) enum Fault {
     /// A status other than success.
     #[error("answered HTTP {0}")]
     Status(StatusCode),
+    /// An error of the protocol, by its code.
+    #[error("answered with error {0}")]
+    Refused(i64),
     /// The connection ended before the answer.
     #[error("closed the connection before it answered ({0})")]
     Closed(String),
@@ -44,6 +47,7 @@ impl Fault {
             Self::Unreachable(_) => "unreachable",
             Self::SessionLost => "session_lost",
             Self::Status(_) => "status",
+            Self::Refused(_) => "refused",
             Self::Closed(_) => "closed",
             Self::Garbage(_) => "garbage",
             Self::TooLarge(_) => "too_large",
@@ -74,7 +78,11 @@ impl fmt::Display for Told<'_> {
                 "The call may have had an effect; check before repeating it. Other servers work."
             }
             Fault::Crowded => "Close other sessions or try again later.",
-            Fault::Unreachable(_) | Fault::SessionLost | Fault::Status(_) | Fault::Garbage(_) => {
+            Fault::Unreachable(_)
+            | Fault::SessionLost
+            | Fault::Status(_)
+            | Fault::Refused(_)
+            | Fault::Garbage(_) => {
                 "Its tools do not work now; try again later or go on without them."
             }
         })

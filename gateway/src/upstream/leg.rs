@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::client::{Sending, Template};
-use super::exchange::{Exchange, Item};
+use super::exchange::{Exchange, Item, SessionUse};
 use super::fault::Fault;
 use super::stream::EventStream;
 use super::{Link, Upstream};
@@ -69,7 +69,8 @@ impl Leg {
         }
         let post = other.clone().posting();
         let leg = Self { link: LegLink::Streamable { post, other }, next_id: AtomicU64::new(1) };
-        leg.notify(upstream, Bytes::from_static(INITIALIZED)).await?;
+        leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
+            .await?;
         Ok(leg)
     }
 
@@ -77,9 +78,10 @@ impl Leg {
         let request_timeout = upstream.entry().timeouts.request;
         let stream = EventStream::open(upstream).await?;
         let leg = Self { link: LegLink::Sse(stream), next_id: AtomicU64::new(1) };
-        let answer = leg.send(upstream, 0, initialize(0), Bytes::from_static(b"0"))?;
+        let answer = leg.send(upstream, 0, initialize(0), Bytes::from_static(b"0"), false)?;
         hello(&answer_to(0, answer, request_timeout).await?)?;
-        leg.notify(upstream, Bytes::from_static(INITIALIZED)).await?;
+        leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
+            .await?;
         Ok(leg)
     }
 
@@ -117,17 +119,24 @@ impl Leg {
         }
     }
 
-    /// Sends a request. Answers that pass through get `client_id` for their id.
+    /// Sends a request. Answers that pass through get `client_id` for their id. With `may_be_lost`
+    /// a refusal is taken for the end of the session.
     pub(crate) fn send(
         &self,
         upstream: &Upstream,
         id: u64,
         body: Bytes,
         client_id: Bytes,
+        may_be_lost: bool,
     ) -> Result<Exchange, Fault> {
         match &self.link {
             LegLink::Streamable { .. } => {
-                Ok(Exchange::streamable(self.post(upstream, body), client_id, self.has_session()))
+                let session = match self.has_session() {
+                    false => SessionUse::None,
+                    true if may_be_lost => SessionUse::First,
+                    true => SessionUse::Again,
+                };
+                Ok(Exchange::streamable(self.post(upstream, body), client_id, session))
             }
             LegLink::Sse(stream) => {
                 let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
@@ -137,8 +146,13 @@ impl Leg {
     }
 
     /// Sends a message that expects no answer and waits until it is accepted.
-    pub(crate) async fn notify(&self, upstream: &Upstream, body: Bytes) -> Result<(), Fault> {
-        let response = within(NOTIFY, self.post(upstream, body)).await??;
+    pub(crate) async fn notify(
+        &self,
+        upstream: &Upstream,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(), Fault> {
+        let response = within(limit, self.post(upstream, body)).await??;
         let status = response.status();
         response.into_body().release().await;
         if status.is_success() { Ok(()) } else { Err(Fault::Status(status)) }
@@ -168,12 +182,7 @@ impl Leg {
 
     /// Answers a request of the server, without waiting until that is taken.
     pub(crate) fn decline(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &str, method: &str) {
-        let (leg, upstream, answer) = (self.clone(), upstream.clone(), declined(id, method));
-        tokio::spawn(async move {
-            if let Err(fault) = leg.notify(&upstream, answer).await {
-                tracing::debug!(reason = fault.reason(), "server did not take an answer");
-            }
-        });
+        upstream.tell(self, declined(id, method));
     }
 
     fn post(&self, upstream: &Upstream, body: Bytes) -> Sending {
@@ -233,7 +242,7 @@ pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
     match Message::parse(answer) {
         Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result.get()),
         Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
-            Err(Fault::Garbage(format!("error {}", code(error))))
+            Err(Fault::Refused(code(error)))
         }
         Ok(_) => Err(Fault::Garbage("no answer".to_owned())),
         Err(error) => Err(Fault::Garbage(error.to_string())),
@@ -274,7 +283,7 @@ pub(crate) async fn answer_to(
                     }
                 }
                 Some(Item::Chunk(chunk)) => large.extend_from_slice(&chunk),
-                Some(Item::End) => return Ok(large.split().freeze()),
+                Some(Item::End { .. }) => return Ok(large.split().freeze()),
                 None => return Err(Fault::Closed("no answer came".to_owned())),
             }
         }

@@ -16,9 +16,9 @@ use super::Upstream;
 use super::client::{Body, Template};
 use super::exchange::MAX_EVENT;
 use super::fault::Fault;
-use super::leg::{NOTIFY, declined, is_stream, within};
+use super::leg::{declined, is_stream, within};
 
-/// Messages that wait for one call. A call that is not read fails alone: the reader never waits.
+/// Messages that wait for one call. The reader never waits for a call to be read.
 const SPOOL: usize = 64;
 
 /// One open stream.
@@ -43,11 +43,12 @@ impl Calls {
     fn deliver(&self, id: u64, message: Bytes, last: bool) {
         self.with(|calls| {
             let Some(calls) = calls else { return };
-            let full = match calls.get(&id) {
-                Some(call) => call.try_send(message).is_err(),
-                None => return,
-            };
-            if full || last {
+            let Some(call) = calls.get(&id) else { return };
+            // A call that is not read loses progress; the last place is the answer's.
+            if last || call.capacity() > 1 {
+                let _ = call.try_send(message);
+            }
+            if last {
                 calls.remove(&id);
             }
         });
@@ -176,9 +177,8 @@ impl Reader {
                 Ok(Message::Request { id, method, .. }) => {
                     if let Some(upstream) = upstream.upgrade() {
                         let answer = declined(id.as_json(), &method);
-                        let sending = upstream.send(&post, Method::POST, answer);
                         // The reader must not wait for it.
-                        tokio::spawn(within(NOTIFY, sending));
+                        upstream.in_passing(upstream.send(&post, Method::POST, answer));
                     }
                 }
                 Err(_) => {}

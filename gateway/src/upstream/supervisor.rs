@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gateway_core::Catalog;
 use http::StatusCode;
 use mcp::Message;
+use mcp::error::METHOD_NOT_FOUND;
 use mcp::tool::ToolPage;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -42,12 +43,12 @@ pub(super) async fn run(upstream: Arc<Upstream>, changes: Changes) {
         () = stop.cancelled() => {}
         () = supervise(&upstream, &changes) => {}
     }
-    farewell(&upstream).await;
+    let legs = upstream.take_legs();
+    farewell(upstream, legs).await;
 }
 
 /// Closes each leg when no call is open on it, or when no call may be.
-async fn farewell(upstream: &Upstream) {
-    let mut legs = upstream.take_legs();
+pub(super) async fn farewell(upstream: Arc<Upstream>, mut legs: Vec<Arc<Leg>>) {
     let last = Instant::now() + upstream.entry().timeouts.total;
     while !legs.is_empty() {
         let over = Instant::now() >= last;
@@ -55,7 +56,7 @@ async fn farewell(upstream: &Upstream) {
         let (idle, used): (Vec<_>, Vec<_>) =
             legs.into_iter().partition(|leg| over || Arc::strong_count(leg) == 1);
         for leg in idle {
-            leg.close(upstream).await;
+            leg.close(&upstream).await;
         }
         legs = used;
         if !legs.is_empty() {
@@ -264,14 +265,19 @@ async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault
             |cursor| format!(r#"{{"cursor":{}}}"#, serde_json::Value::from(cursor.as_str())),
         );
         let body = request(id, "tools/list", &params);
-        let exchange = leg.send(upstream, id, body, Bytes::from(id.to_string()))?;
+        let exchange = leg.send(upstream, id, body, Bytes::from(id.to_string()), true)?;
         let answer = answer_to(id, exchange, upstream.entry().timeouts.request).await?;
         size += answer.len();
         if size > MAX_LIST {
             return Err(Fault::TooLarge(MAX_LIST >> 20));
         }
-        let page: ToolPage<'_> = serde_json::from_str(result_of(&answer)?)
-            .map_err(|error| Fault::Garbage(error.to_string()))?;
+        let result = match result_of(&answer) {
+            // A server of prompts or resources has no tools, and does not know the method.
+            Err(Fault::Refused(code)) if code == i64::from(METHOD_NOT_FOUND) => break,
+            other => other?,
+        };
+        let page: ToolPage<'_> =
+            serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
         for definition in page.tools {
             // One unusable definition hides that tool, not the server.
             if let Err(error) = catalog.add(definition) {

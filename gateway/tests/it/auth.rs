@@ -92,7 +92,7 @@ async fn a_request_without_a_good_key_is_refused_before_its_body_comes() {
     ] {
         let mut raw = Raw::connect(stage.address()).await;
         raw.send(format!(
-            "POST {path} HTTP/1.1\r\nHost: gateway\r\n{key}Content-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{key}Content-Type: application/json\r\n\
              Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
         ))
         .await;

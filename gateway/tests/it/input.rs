@@ -149,7 +149,7 @@ async fn an_announced_body_that_is_too_large_is_refused_before_it_comes() {
     for path in ["/mcp", &sse.endpoint] {
         let mut raw = Raw::connect(stage.address()).await;
         raw.send(format!(
-            "POST {path} HTTP/1.1\r\nHost: g\r\nX-Api-Key: {ALICE}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {ALICE}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             4 * MIB + 1
         ))
@@ -165,7 +165,7 @@ async fn a_body_in_chunks_is_refused_when_it_becomes_too_large() {
     let stage = Stage::start(&[]).await;
     let mut raw = Raw::connect(stage.address()).await;
     raw.send(format!(
-        "POST /mcp HTTP/1.1\r\nHost: g\r\nX-Api-Key: {ALICE}\r\n\
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {ALICE}\r\n\
          Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     ))
     .await;

@@ -54,6 +54,7 @@ async fn main() -> anyhow::Result<()> {
         source: Source::Directories(directories.clone()),
         listen: flags.listen,
         admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        allowed_hosts: Vec::new(),
         state: data.join("state.json"),
     })
     .await

@@ -63,6 +63,7 @@ impl Stage {
             source: Source::Directories(vec![self.manifests()]),
             listen: address,
             admin_listen: "127.0.0.1:0".parse().unwrap(),
+            allowed_hosts: Vec::new(),
             state: self.directory.path().join("state.json"),
         });
         within("a gateway", start).await.unwrap()

@@ -1,0 +1,110 @@
+//! The members of a JSON object that we read, each raw. Performs no I/O.
+//!
+//! Some parsers take keys that differ in case for the same (Go's does), and of two the last. What we
+//! decide by must be what the server reads, so such keys are refused, as duplicates are.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The values of the members called `names`, in that order; an explicit `null` is a value.
+///
+/// # Errors
+/// Text that is no JSON object, a name that stands twice, or one that differs in case only.
+pub fn members<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let values = deserializer.deserialize_map(Members(names))?;
+    deserializer.end()?;
+    Ok(values)
+}
+
+struct Members<'n, const N: usize>(&'n [&'static str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        while let Some(at) = map.next_key_seed(Name(self.0))? {
+            match at.and_then(|at| values.get_mut(at).zip(self.0.get(at))) {
+                Some((value @ None, _)) => *value = Some(map.next_value()?),
+                Some((Some(_), name)) => return Err(A::Error::duplicate_field(name)),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A key: which of the names it is, if any.
+struct Name<'n>(&'n [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        let same = |name: &&str| name.eq_ignore_ascii_case(key);
+        match self.0.iter().position(same) {
+            Some(at) if self.0.get(at) == Some(&key) => Ok(Some(at)),
+            Some(at) => Err(E::custom(format_args!(
+                "`{key}` must be written `{}`",
+                self.0.get(at).copied().unwrap_or_default()
+            ))),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_by_their_exact_names() {
+        let text = r#"{"b":null, "x":{"a":1}, "\u0061": [1, 2] }"#;
+
+        let [a, b, c] = members(text, &["a", "b", "c"]).unwrap();
+
+        assert_eq!(a.map(RawValue::get), Some("[1, 2]"));
+        assert_eq!(b.map(RawValue::get), Some("null"));
+        assert!(c.is_none());
+    }
+
+    #[test]
+    fn what_another_parser_could_read_otherwise_is_refused() {
+        for text in [
+            r#"{"name":1,"name":2}"#,
+            r#"{"name":1,"Name":2}"#,
+            r#"{"NAME":1}"#,
+            r#"{"name":1,"n\u0041me":2}"#,
+            r#"{"name":1} x"#,
+            "[]",
+            "",
+        ] {
+            assert!(members(text, &["name"]).is_err(), "{text}");
+        }
+    }
+}
