@@ -280,7 +280,7 @@ items:
         for (what, text) in
             [("laughs", laughs), ("long", long), ("many", many), ("deep", deep), ("block", block)]
         {
-            let began = std::time::Instant::now();
+            let began = tokio::time::Instant::now();
 
             let refused = read(&text).is_err();
 

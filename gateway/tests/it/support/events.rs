@@ -83,22 +83,6 @@ impl Events {
         }
     }
 
-    /// Reads until an event has begun and has not ended.
-    pub async fn begins(&mut self) {
-        within("the beginning of an event", async {
-            loop {
-                match self.decoder.next().unwrap() {
-                    Some(other) => panic!("not the beginning of an event: {other:?}"),
-                    None if self.decoder.finish() => return,
-                    None => {}
-                }
-                let frame = self.body.frame().await.unwrap().unwrap();
-                self.decoder.push(frame.into_data().unwrap_or_default());
-            }
-        })
-        .await;
-    }
-
     /// The next message that answers the request of that id. Everything before is in `passed`.
     pub async fn answer(&mut self, id: &Value) -> Value {
         loop {
