@@ -1,10 +1,11 @@
 //! What to do now that the demo runs.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// Says where everything is and what to type next.
-pub(crate) fn print(address: SocketAddr, database: &str, manifests: &Path) {
+pub(crate) fn print(address: SocketAddr, admin: SocketAddr, database: &str, manifests: &Path) {
+    let (address, admin) = (reachable(address), reachable(admin));
     let manifests = manifests.display();
     println!(
         "\
@@ -13,6 +14,7 @@ Fairway is listening on http://{address}
   Streamable HTTP   http://{address}/mcp        one server: /mcp/everything
   HTTP+SSE          http://{address}/sse
   Health            http://{address}/health     in detail: /readyz
+  Metrics           http://{admin}/metrics
 
 Who may see what:
 
@@ -28,4 +30,13 @@ Add it to Claude Code, by one of:
 Edit the manifests in {manifests}
 and save: open sessions see the change at once. Ctrl-C stops everything."
     );
+}
+
+/// The address to type: one that stands for all addresses is none.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+    } else {
+        address
+    }
 }

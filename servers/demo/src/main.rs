@@ -1,13 +1,14 @@
 //! `cargo demo`: three sample servers and a gateway in one process, from the manifests beside this
 //! program.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use gateway::{Gateway, Options, Source, StartError};
+use gateway::{Gateway, Options, Source};
 use server_sql::DatabaseUrl;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,10 @@ struct Flags {
     /// Where clients connect.
     #[arg(long, env = "FAIRWAY_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+
+    /// Where metrics are served.
+    #[arg(long, env = "FAIRWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
 
     /// The manifests: a directory with the folders `sqlite` and `postgres`, of which one is used.
     #[arg(long, env = "FAIRWAY_DEMO_MANIFESTS", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests"), hide_default_value = true)]
@@ -47,24 +52,21 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
 
+    // The gateway starts last: what is wrong with its addresses is said first.
+    drop(bind(flags.listen, "FAIRWAY_LISTEN").await?);
+    drop(bind(flags.admin_listen, "FAIRWAY_ADMIN_LISTEN").await?);
     let database = servers::Database::choose(flags.database_url, &data);
     let directories = vec![flags.manifests.clone(), flags.manifests.join(database.folder())];
     let running = servers::start(&directories, &database, &data).await?;
     let gateway = Gateway::start(Options {
         source: Source::Directories(directories.clone()),
         listen: flags.listen,
-        admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        admin_listen: flags.admin_listen,
         allowed_hosts: Vec::new(),
         state: data.join("state.json"),
     })
-    .await
-    .map_err(|error| match error {
-        StartError::Listen(address, cause) => anyhow::Error::new(cause).context(format!(
-            "cannot listen on {address}; choose another address with FAIRWAY_LISTEN=127.0.0.1:PORT"
-        )),
-        other => other.into(),
-    })?;
-    guide::print(gateway.address(), database.name(), &flags.manifests);
+    .await?;
+    guide::print(gateway.address(), gateway.admin_address(), database.name(), &flags.manifests);
 
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
@@ -73,6 +75,13 @@ async fn main() -> anyhow::Result<()> {
     gateway.stop().await;
     drop(running);
     Ok(())
+}
+
+/// Listens there, or says how to choose another address.
+async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with {variable}=127.0.0.1:PORT")
+    })
 }
 
 fn beside_the_program() -> anyhow::Result<PathBuf> {

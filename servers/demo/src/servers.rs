@@ -22,22 +22,25 @@ const SAMPLES: [(&str, &str); 2] = [
 pub(crate) enum Database {
     /// The seeded sample.
     Sample(DatabaseUrl),
-    /// One of the user's own.
+    /// A SQLite file of the user's own.
+    Sqlite(DatabaseUrl),
+    /// A PostgreSQL of the user's own.
     Postgres(DatabaseUrl),
 }
 
 impl Database {
     pub(crate) fn choose(given: Option<DatabaseUrl>, data: &Path) -> Self {
-        given.map_or_else(
-            || Self::Sample(DatabaseUrl::sqlite_file(&data.join("sample.db"))),
-            Self::Postgres,
-        )
+        match given {
+            None => Self::Sample(DatabaseUrl::sqlite_file(&data.join("sample.db"))),
+            Some(url) if url.is_postgres() => Self::Postgres(url),
+            Some(url) => Self::Sqlite(url),
+        }
     }
 
     /// Name of the server, and of its manifest.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Sample(_) => "database",
+            Self::Sample(_) | Self::Sqlite(_) => "database",
             Self::Postgres(_) => "postgres",
         }
     }
@@ -45,7 +48,7 @@ impl Database {
     /// Folder of its manifest.
     pub(crate) const fn folder(&self) -> &'static str {
         match self {
-            Self::Sample(_) => "sqlite",
+            Self::Sample(_) | Self::Sqlite(_) => "sqlite",
             Self::Postgres(_) => "postgres",
         }
     }
@@ -83,7 +86,7 @@ pub(crate) async fn start(
             server_sql::seed(url).await?;
             url
         }
-        Database::Postgres(url) => url,
+        Database::Sqlite(url) | Database::Postgres(url) => url,
     };
     let everything = server_everything::router(&server_everything::Config::default());
     let filesystem = server_filesystem::router(&server_filesystem::Config {
@@ -110,7 +113,10 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let address = address_of(name, manifests)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("the sample server {name} cannot listen on {address}; change the port of spec.url in its manifest")
+        format!(
+            "the sample server {name} cannot listen on {address}; another demo may be running: stop \
+             it, or change the port of spec.url in the manifest of {name}"
+        )
     })?;
     servers.spawn(async move {
         // It ends with the process.

@@ -14,6 +14,11 @@ impl DatabaseUrl {
         Self(format!("{SQLITE_SCHEME}{}", path.display()))
     }
 
+    /// Whether it is a PostgreSQL, and not a SQLite file.
+    pub fn is_postgres(&self) -> bool {
+        self.kind() == Kind::Postgres
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         if self.0.starts_with(SQLITE_SCHEME) { Kind::Sqlite } else { Kind::Postgres }
     }

@@ -81,6 +81,7 @@ impl Demo {
         command.env_clear().current_dir(home.path());
         command.env("HOME", home.path()).env("TMPDIR", home.path());
         command.env("FAIRWAY_LISTEN", format!("127.0.0.1:{port}"));
+        command.env("FAIRWAY_ADMIN_LISTEN", "127.0.0.1:0");
         command.env("FAIRWAY_DEMO_MANIFESTS", manifests.path());
         let process = Process::spawn("the demo", command)?;
         let demo = Self { process, manifests, _home: home, port };
