@@ -53,6 +53,9 @@ pub(crate) async fn watch(
                 () = sleep(POLL) => false,
             };
             let due = last_read.elapsed() >= RESYNC || !directory.missing.is_empty();
+            if changed && stop.run_until_cancelled(watches.settled()).await.is_none() {
+                return;
+            }
             if !(watches.renew() || changed || due) {
                 continue;
             }

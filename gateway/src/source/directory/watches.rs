@@ -67,10 +67,14 @@ impl Watches {
         Ok(watches)
     }
 
-    /// Waits for a change, and until it is complete.
+    /// Waits for a change.
     pub(super) async fn changed(&self) {
+        self.signals.changed.notified().await;
+    }
+
+    /// Waits until a change is complete. Given up half-way, it has forgotten the change.
+    pub(super) async fn settled(&self) {
         let changed = &self.signals.changed;
-        changed.notified().await;
         let settled = async { while timeout(QUIET, changed.notified()).await.is_ok() {} };
         let _ = timeout(LONGEST, settled).await;
     }
