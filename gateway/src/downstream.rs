@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use gateway_core::{Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::authn::{Authenticator, Source};
 use crate::inflight::InFlight;
@@ -34,6 +35,9 @@ pub(crate) use sse::Streams;
 
 /// Largest request body.
 const MAX_BODY: usize = 4 * 1024 * 1024;
+/// How long, and how much of, a body that is refused is read past.
+const LINGER: Duration = Duration::from_secs(5);
+const MAX_PAST: usize = 64 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -164,7 +168,7 @@ impl Downstream {
 }
 
 /// Reads a body of JSON.
-async fn read_body(parts: &Parts, body: Incoming) -> Result<Bytes, Response> {
+async fn read_body(parts: &Parts, mut body: Incoming) -> Result<Bytes, Response> {
     let json = parts
         .headers
         .get(header::CONTENT_TYPE)
@@ -179,15 +183,54 @@ async fn read_body(parts: &Parts, body: Incoming) -> Result<Bytes, Response> {
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
-        return Err(too_large());
-    }
-    let read = Limited::new(body, MAX_BODY).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(reply::error(StatusCode::BAD_REQUEST, "the body broke off")),
+    let read = match announced {
+        Some(length) if length > MAX_BODY => Ok(None),
+        _ => timeout(BODY_TIMEOUT, collect(&mut body)).await,
+    };
+    match read {
+        Ok(Some(Ok(body))) => Ok(body),
+        Ok(Some(Err(_))) => Err(reply::error(StatusCode::BAD_REQUEST, "the body broke off")),
+        Ok(None) => {
+            tokio::spawn(timeout(LINGER, read_past(body)));
+            Err(too_large())
+        }
         Err(_) => Err(reply::error(StatusCode::REQUEST_TIMEOUT, "the body took over 30 s")),
+    }
+}
+
+/// A body; `None` if it is too large. One that comes in one piece is not copied.
+async fn collect(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => return Some(Err(error)),
+        };
+        if first.len() + more.len() + data.len() > MAX_BODY {
+            return None;
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            more.extend_from_slice(&data);
+        }
+    }
+    if more.is_empty() {
+        return Some(Ok(first));
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + more.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&more);
+    Some(Ok(whole.freeze()))
+}
+
+/// Reads the rest of a body that is refused: a connection that is closed on a client which is still
+/// sending takes the answer with it.
+async fn read_past(mut body: Incoming) {
+    let mut left = MAX_PAST;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = rest;
     }
 }
 

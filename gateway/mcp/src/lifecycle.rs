@@ -23,9 +23,6 @@ pub struct InitializeResult<'a> {
     pub capabilities: Capabilities,
     /// Who answers.
     pub server_info: Implementation<'a>,
-    /// For the model to read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instructions: Option<&'a str>,
 }
 
 /// Capabilities of a server, as far as we offer them.

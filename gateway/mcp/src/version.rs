@@ -19,9 +19,6 @@ impl ProtocolVersion {
     /// The newest revision that begins with `initialize`.
     pub const LATEST: Self = Self::V2025_11_25;
 
-    /// What a client speaks that sends no `MCP-Protocol-Version` (2025-06-18, transports).
-    pub const ASSUMED: Self = Self::V2025_03_26;
-
     /// All of them, oldest first.
     pub const ALL: [Self; 4] =
         [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25];

@@ -25,6 +25,7 @@ use super::body::BrokenOff;
 use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
+use crate::session::SessionId;
 
 /// After how many milliseconds a client should open a broken GET stream again.
 const RETRY: u64 = 3000;
@@ -47,6 +48,8 @@ pub(crate) struct EventBody {
     app: Arc<Downstream>,
     principal: Principal,
     scope: Scope,
+    /// The session of a GET stream, whose end is the stream's.
+    session: Option<SessionId>,
     /// The tools the client knows of.
     seen: Option<u64>,
     /// Ids on events tell a client that comes back whether it missed a change. Clients of HTTP+SSE
@@ -69,10 +72,12 @@ impl EventBody {
     pub(super) fn listening(
         app: Arc<Downstream>,
         principal: Principal,
+        session: SessionId,
         scope: Scope,
         seen: Option<u64>,
     ) -> Self {
         let mut body = Self::new(app, principal, scope, seen, None);
+        body.session = Some(session);
         // Clients of the Python SDK try once more when the stream breaks, then never again: late
         // enough for a gateway that restarts.
         let mut start = BytesMut::new();
@@ -120,6 +125,7 @@ impl EventBody {
             app,
             principal,
             scope,
+            session: None,
             seen,
             stream,
         };
@@ -171,6 +177,7 @@ impl EventBody {
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
         while self.timer.as_mut().poll(cx).is_ready() {
             self.look();
+            self.ended |= self.session.is_some_and(|session| self.app.tombstones.holds(session));
             self.ready.push_back(keep_alive());
             self.rewind();
             if self.ended {

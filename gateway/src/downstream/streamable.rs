@@ -70,6 +70,11 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             if let Some(refusal) = unknown_version(id, version) {
                 return refusal;
             }
+            if session.is_none()
+                && let Some(unknown) = unknown_server(&principal, &target.scope)
+            {
+                return unknown;
+            }
             let session = session.map(|session| session.id);
             // Without a session a request is a one-shot, answered as JSON.
             let streams = accepts.events && session.is_some();
@@ -105,10 +110,10 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
                            Mcp-Session-Id, or use /sse";
             reply::error(StatusCode::BAD_REQUEST, message)
         }
-        Ok(Some(_)) => {
+        Ok(Some(session)) => {
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
             let seen = last.and_then(|id| u64::from_str_radix(id, 16).ok());
-            let stream = EventBody::listening(app, principal, target.scope, seen);
+            let stream = EventBody::listening(app, principal, session.id, target.scope, seen);
             reply::events(Body::Stream(Box::new(stream)))
         }
     }
@@ -163,11 +168,8 @@ fn initialize(
     principal: &Principal,
     scope: &Scope,
 ) -> Response {
-    if let Scope::Server(server) = scope
-        && !principal.tenant.knows(server, principal)
-    {
-        let message = "no such server, or none this key may use";
-        return reply::error(StatusCode::NOT_FOUND, message);
+    if let Some(unknown) = unknown_server(principal, scope) {
+        return unknown;
     }
     let Some(version) = requested_version(asked.params) else {
         return refuse(asked.id, INVALID_PARAMS, "initialize needs a `protocolVersion`");
@@ -185,6 +187,15 @@ fn initialize(
     response
 }
 
+/// The answer at the URL of a server that is not there for this key. A session that has begun there
+/// goes on, without tools: the server may come back.
+fn unknown_server(principal: &Principal, scope: &Scope) -> Option<Response> {
+    let Scope::Server(server) = scope else { return None };
+    let message = "no such server, or none this key may use";
+    (!principal.tenant.knows(server, principal))
+        .then(|| reply::error(StatusCode::NOT_FOUND, message))
+}
+
 /// The version a client asks for, or the one we offer instead.
 pub(super) fn requested_version(params: Option<&RawValue>) -> Option<ProtocolVersion> {
     let params: InitializeParams<'_> = serde_json::from_str(params?.get()).ok()?;
@@ -199,7 +210,6 @@ pub(super) fn initialized(id: Id<'_>, version: ProtocolVersion) -> Bytes {
         // Without `listChanged` Claude Code drops every list_changed.
         capabilities: Capabilities { tools: ListChanged { list_changed: true } },
         server_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
-        instructions: None,
     };
     result(id, &serde_json::to_string(&answer).unwrap_or_default())
 }
