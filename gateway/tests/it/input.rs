@@ -100,6 +100,81 @@ async fn unknown_and_forbidden_tools_are_one_answer() {
 }
 
 #[tokio::test]
+async fn keys_that_others_may_read_otherwise_are_refused() {
+    let fixture = Fixture::start().await;
+    fixture.offer(&["add", "write_file"]);
+    let stage = Stage::start(&[fixture.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let mut sse = Sse::open(&stage.alice(), "/sse").await;
+    let head = r#""jsonrpc":"2.0","id":1"#;
+    let params = r#"{"name":"add","arguments":{}}"#;
+
+    for (message, code) in [
+        (r#""method":"tools/call","params":{"name":"add","Name":"write_file"}"#, -32602),
+        (r#""method":"tools/call","params":{"NAME":"write_file","name":"add"}"#, -32602),
+        (r#""method":"tools/call","params":{"Name":"write_file"}"#, -32602),
+        (r#""method":"tools/call","params":{"name":"add","name":"write_file"}"#, -32602),
+        (r#""method":"tools/call","params":{"name":"add","n\u0061me":"write_file"}"#, -32602),
+        (r#""method":"tools/call","params":{"name":"add","arguments":{},"Arguments":{}}"#, -32602),
+        (&format!(r#""method":"ping","Method":"tools/call","params":{params}"#), -32600),
+        (&format!(r#""method":"ping","method":"tools/call","params":{params}"#), -32600),
+        (&format!(r#""method":"tools/call","params":{params},"Params":{params}"#), -32600),
+        (&format!(r#""method":"tools/call","params":{params},"ID":2"#), -32600),
+    ] {
+        let body = format!("{{{head},{message}}}");
+        for body in [body.clone(), format!(r#"{{"request":{body}}}"#)] {
+            let told = session.post(&body).await.json();
+            assert_eq!(told["error"]["code"], code, "{body}: {told}");
+            let told = stage.alice().post("/mcp", &body).await.json();
+            assert_eq!(told["error"]["code"], code, "{body}: {told}");
+        }
+        let posted = sse.post(&body).await;
+        let told = if posted.status == StatusCode::ACCEPTED {
+            sse.events.answer(&1.into()).await
+        } else {
+            posted.json()
+        };
+        assert_eq!(told["error"]["code"], code, "{body}: {told}");
+    }
+    assert!(fixture.seen_of("tools/call").is_empty());
+    // What a tool is given is its own affair.
+    let own = json!({"path": 1, "Path": 2});
+    assert_eq!(text(&session.call("add", own.clone()).await), "done");
+    assert_eq!(fixture.seen_of("tools/call")[0].message["params"]["arguments"], own);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_not_found() {
+    let fixture = Fixture::start().await;
+    let stage = Stage::start(&[fixture.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    stage.write("charlie.yaml", &key_with("charlie", "charlie-key-000", ""));
+    let charlie = stage.client().key("charlie-key-000");
+    crate::support::eventually("the key", || async {
+        (charlie.get("/mcp").await.status != StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+
+    for (client, path, status) in [
+        (stage.alice(), "/mcp/server", StatusCode::OK),
+        (stage.alice(), "/mcp/nope", StatusCode::NOT_FOUND),
+        (stage.alice(), "/t/default/mcp/nope", StatusCode::NOT_FOUND),
+        // There, but not for this key.
+        (charlie, "/mcp/server", StatusCode::NOT_FOUND),
+    ] {
+        for (method, params) in [
+            ("initialize", hello()),
+            ("tools/list", json!({})),
+            ("tools/call", json!({"name": "work"})),
+        ] {
+            let reply = client.post(path, request(1, method, params)).await;
+            assert_eq!(reply.status, status, "{path} {method}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_that_make_no_sense_are_told_why() {
     let stage = Stage::start(&[]).await;
     let mut sse = Sse::open(&stage.alice(), "/sse").await;
@@ -178,6 +253,37 @@ async fn a_body_in_chunks_is_refused_when_it_becomes_too_large() {
     let reply = raw.read_until("}").await;
 
     assert!(reply.starts_with("HTTP/1.1 413 ") && reply.contains("4 MiB"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_to_its_end_reads_why() {
+    let stage = Stage::start(&[]).await;
+    let sse = Sse::open(&stage.alice(), "/sse").await;
+    let large = call(1, "work", json!({"text": "x".repeat(5 * MIB)}));
+    let chunks: String = large
+        .as_bytes()
+        .chunks(0x10000)
+        .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), str::from_utf8(chunk).unwrap()))
+        .collect();
+    for path in ["/mcp", &sse.endpoint] {
+        for (framing, body) in [
+            (format!("Content-Length: {}", large.len()), large.clone()),
+            ("Transfer-Encoding: chunked".to_owned(), format!("{chunks}0\r\n\r\n")),
+        ] {
+            let mut raw = Raw::connect(stage.address()).await;
+            raw.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {ALICE}\r\n\
+                 Content-Type: application/json\r\n{framing}\r\n\r\n{body}"
+            ))
+            .await;
+            let reply = raw.read_until("}").await;
+            assert!(reply.starts_with("HTTP/1.1 413 "), "{framing}: {reply}");
+            assert!(reply.contains("4 MiB"), "{framing}: {reply}");
+        }
+        let reply = stage.alice().post(path, &large).await;
+        assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{reply:?}");
+        assert!(reply.text().contains("4 MiB"), "{reply:?}");
+    }
 }
 
 #[tokio::test]
