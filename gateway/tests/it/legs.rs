@@ -1,16 +1,27 @@
 //! Sessions with servers: whose they are, how they end, and how they begin anew.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{self, StreamExt};
 use http::{Method, StatusCode};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::client::{Session, call, fault, text};
-use crate::support::eventually;
-use crate::support::fixture::{Fixture, Seen, reply};
+use crate::support::client::{Session, Sse, call, cancel, fault, text};
+use crate::support::fixture::{Fixture, Seen, done_text, event, event_stream, reply};
 use crate::support::stage::Stage;
+use crate::support::{eventually, within_time};
+
+/// What waits for no server.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 async fn stateful() -> (Fixture, Stage) {
     let fixture = Fixture::with_sessions().await;
@@ -120,6 +131,8 @@ async fn a_session_that_the_server_forgot_is_begun_anew_and_the_call_sent_again(
         // What the reference servers say.
         (StatusCode::BAD_REQUEST, format!(r#"{{"jsonrpc":"2.0",{error},"id":null}}"#)),
         (StatusCode::BAD_REQUEST, format!(r#"{{"jsonrpc":"2.0","id":"server-error",{error}}}"#)),
+        (StatusCode::BAD_REQUEST, format!(r#"{{"jsonrpc":"2.0","id":$id,{error}}}"#)),
+        (StatusCode::NOT_FOUND, format!(r#"{{"jsonrpc":"2.0","id":$id,{error}}}"#)),
         (StatusCode::BAD_REQUEST, "Session not found".to_owned()),
     ] {
         let (fixture, stage) = stateful().await;
@@ -225,4 +238,125 @@ async fn a_get_that_is_odd_keeps_no_tools_away() {
         assert_eq!(text(&session.call("work", json!({})).await), "done");
         assert_eq!(fixture.seen_of("tools/list").len(), 1, "it is listed again and again");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_its_leg_opens_is_never_made() {
+    let (fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let mut sse = Sse::open(&stage.bob(), "/sse").await;
+    let begun = fixture.seen_of("initialize").len();
+    let gate = fixture.hold("initialize");
+    let asked = call("c", "work", json!({"cancelled": true}));
+
+    let (reply, ()) = within_time("the end of a cancelled call", AT_ONCE, async {
+        tokio::join!(session.post(&asked), async {
+            fixture.sees("initialize", begun + 1).await;
+            assert_eq!(session.post(cancel("c")).await.status, StatusCode::ACCEPTED);
+        })
+    })
+    .await;
+    assert_eq!(reply.json()["error"]["code"], -32800, "{reply:?}");
+    assert_eq!(sse.post(&asked).await.status, StatusCode::ACCEPTED);
+    fixture.sees("initialize", begun + 2).await;
+    assert_eq!(sse.post(cancel("c")).await.status, StatusCode::ACCEPTED);
+    eventually("the end of both calls", || async {
+        let cancelled =
+            r#"fairway_tool_calls_total{namespace="default",server="stateful",outcome="cancelled"}"#;
+        (stage.metric(cancelled).await == Some(2.0)).then_some(())
+    })
+    .await;
+    // The id is free, while the server still says nothing.
+    let again = call("c", "work", json!({"cancelled": false}));
+    assert_eq!(sse.post(&again).await.status, StatusCode::ACCEPTED);
+
+    gate.cancel();
+
+    assert_eq!(text(&sse.events.answer(&"c".into()).await), "done");
+    assert!(sse.events.passed.is_empty(), "{:?}", sse.events.passed);
+    assert_eq!(text(&session.post(&again).await.json()), "done");
+    let calls = fixture.seen_of("tools/call");
+    let cancelled = |seen: &Seen| seen.message["params"]["arguments"]["cancelled"] == true;
+    assert!(calls.len() == 2 && !calls.iter().any(cancelled), "{calls:?}");
+}
+
+/// The leg of a call that is under way.
+async fn busy_leg(fixture: &Fixture, calls: usize) -> String {
+    fixture.sees("tools/call", calls).await[calls - 1].session().unwrap().to_owned()
+}
+
+async fn is_deleted(fixture: &Fixture, leg: &str) {
+    eventually("the end of a leg", || async {
+        let ended = |seen: &Seen| seen.http == Method::DELETE && seen.session() == Some(leg);
+        fixture.seen().iter().any(ended).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leg_ends_after_the_calls_on_it_when_its_session_is_deleted() {
+    let (fixture, stage) = stateful().await;
+    let (busy, idle) =
+        (Session::open(&stage.alice(), "/mcp").await, Session::open(&stage.alice(), "/mcp").await);
+    assert_eq!(text(&idle.call("work", json!({})).await), "done");
+    let idle_leg = busy_leg(&fixture, 1).await;
+    let gate = fixture.hold("tools/call");
+
+    let (answer, leg) = tokio::join!(busy.call("work", json!({})), async {
+        let leg = busy_leg(&fixture, 2).await;
+        assert_eq!(busy.delete().await, StatusCode::NO_CONTENT);
+        // The other one went later and has no call: a leg that waited for none is gone by then.
+        assert_eq!(idle.delete().await, StatusCode::NO_CONTENT);
+        is_deleted(&fixture, &idle_leg).await;
+        assert!(fixture.sessions().contains(&leg), "a leg ended under its call");
+        gate.cancel();
+        leg
+    });
+
+    assert_eq!(text(&answer), "done");
+    is_deleted(&fixture, &leg).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_client_left_is_finished_before_its_leg_ends() {
+    let (fixture, stage) = stateful().await;
+    let busy = Sse::open(&stage.alice(), "/sse").await;
+    let mut idle = Sse::open(&stage.alice(), "/sse").await;
+    assert_eq!(text(&idle.call("work", json!({})).await), "done");
+    let idle_leg = busy_leg(&fixture, 1).await;
+    let (gate, read) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let (held, ended) = (gate.clone(), read.clone());
+    fixture.on("tools/call", move |seen| {
+        let (held, ended) = (held.clone(), ended.clone());
+        let answer = event(&done_text(&seen.id()));
+        // What comes after the answer is asked for only by who has read it.
+        let rest = stream::once(async move {
+            held.cancelled().await;
+            Ok::<_, io::Error>(answer)
+        })
+        .chain(stream::once(async move {
+            ended.store(true, Ordering::SeqCst);
+            Ok(Bytes::from_static(b": end\n\n"))
+        }));
+        async { event_stream(Body::from_stream(rest)) }
+    });
+
+    assert_eq!(busy.post(call(1, "work", json!({}))).await.status, StatusCode::ACCEPTED);
+    let leg = busy_leg(&fixture, 2).await;
+    drop(busy);
+    let gone =
+        r#"fairway_tool_calls_total{namespace="default",server="stateful",outcome="client_gone"}"#;
+    eventually("the client gone", || async {
+        (stage.metric(gone).await == Some(1.0)).then_some(())
+    })
+    .await;
+    drop(idle);
+    is_deleted(&fixture, &idle_leg).await;
+    assert!(fixture.sessions().contains(&leg), "a leg ended under its call");
+    assert!(!read.load(Ordering::SeqCst));
+    gate.cancel();
+
+    is_deleted(&fixture, &leg).await;
+    assert!(read.load(Ordering::SeqCst), "the answer was not read");
+    assert!(fixture.seen_of("notifications/cancelled").is_empty());
 }

@@ -121,6 +121,20 @@ impl Fixture {
         self.script.handlers.lock().unwrap().insert(method.to_owned(), handler);
     }
 
+    /// Behaves, but answers requests of a method only when the gate is opened.
+    pub fn hold(&self, method: &str) -> CancellationToken {
+        let (gate, script) = (CancellationToken::new(), self.script.clone());
+        let held = gate.clone();
+        self.on(method, move |seen| {
+            let (held, script) = (held.clone(), script.clone());
+            async move {
+                held.cancelled().await;
+                script.behave(&seen)
+            }
+        });
+        gate
+    }
+
     /// Behaves again.
     pub fn behave(&self) {
         self.script.handlers.lock().unwrap().clear();
@@ -158,7 +172,7 @@ impl Fixture {
         .await;
     }
 
-    /// Forgets all sessions, and says so like this.
+    /// Forgets all sessions, and says so like this, with the id of the request for `$id`.
     pub fn forget_sessions(&self, status: StatusCode, body: &str) {
         *self.script.lost.lock().unwrap() = Some((status, body.to_owned()));
         *self.script.sessions.lock().unwrap() = Some(BTreeSet::new());
@@ -239,6 +253,7 @@ impl Script {
         let lost = self.lost.lock().unwrap().clone();
         let (status, body) =
             lost.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no session".to_owned()));
+        let body = body.replace("$id", &seen.id().to_string());
         let media_type = if body.starts_with('{') { "application/json" } else { "text/plain" };
         Some(reply(status, media_type, body))
     }
