@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::client::{Session, Sse, call, request, text, tool_names};
 use crate::support::eventually;
-use crate::support::fixture::{Fixture, json_reply, result, tool};
+use crate::support::fixture::{Fixture, Seen, json_reply, reply, result, tool};
 use crate::support::stage::{Stage, find};
 
 fn changed() -> Value {
@@ -224,4 +225,26 @@ async fn names_are_the_same_after_a_restart_and_in_the_same_order() {
 
     assert_eq!(stage.alice().post("/mcp", list()).await.json(), before);
     assert_eq!(find(&stage.readyz().await, "server")["tools"], 4);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_tools_is_connected_without_any() {
+    for status in [StatusCode::OK, StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND] {
+        let refusing = |code: i64| {
+            move |seen: Seen| async move {
+                let error = json!({"code": code, "message": "Method not found"});
+                let body = json!({"jsonrpc": "2.0", "id": seen.id(), "error": error});
+                reply(status, "application/json", body.to_string())
+            }
+        };
+        let (fixture, broken) = (Fixture::start().await, Fixture::start().await);
+        fixture.on("tools/list", refusing(-32601));
+        // Another error is no list.
+        broken.on("tools/list", refusing(-32603));
+        let stage = Stage::start(&[fixture.manifest("prompts"), broken.manifest("broken")]).await;
+
+        assert_eq!(stage.server_is("prompts", "connected").await["tools"], 0, "{status}");
+        stage.server_is("broken", "unreachable").await;
+        assert!(Session::open(&stage.alice(), "/mcp").await.tools().await.is_empty(), "{status}");
+    }
 }
