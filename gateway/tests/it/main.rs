@@ -17,4 +17,5 @@ mod operations;
 mod outages;
 mod reload;
 mod sessions;
+mod timeouts;
 mod transports;

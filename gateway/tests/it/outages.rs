@@ -146,56 +146,6 @@ async fn a_connection_that_is_never_made_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_call_that_hears_nothing_ends_and_the_server_is_told() {
-    let fixture = Fixture::start().await;
-    fixture.on("tools/call", |_| std::future::pending());
-    let stage = Stage::start(&[fixture.manifest_with("slow", "timeouts: {request: 500ms}")]).await;
-    stage.server_is("slow", "connected").await;
-    let session = Session::open(&stage.alice(), "/mcp").await;
-
-    let answer = session.call("work", json!({})).await;
-
-    let message = fault(&answer);
-    assert!(message.contains("\"slow\"") && message.contains("sent nothing for"), "{message}");
-    let cancelled = fixture.sees("notifications/cancelled", 1).await;
-    let asked = fixture.seen_of("tools/call");
-    assert_eq!(cancelled[0].message["params"]["requestId"], asked[0].id());
-    assert_eq!(asked.len(), 1, "it was sent again");
-    fixture.is_left_alone().await;
-    let timeout =
-        r#"fairway_tool_calls_total{namespace="default",server="slow",outcome="timeout"}"#;
-    assert_eq!(stage.metric(timeout).await, Some(1.0));
-}
-
-#[tokio::test]
-async fn progress_keeps_a_call_alive_until_its_total() {
-    let fixture = Fixture::start().await;
-    fixture.on("tools/call", |seen| async move {
-        let progress = json!({
-            "jsonrpc": "2.0", "method": "notifications/progress",
-            "params": {"progressToken": seen.id(), "progress": 1},
-        });
-        let events = futures_util::stream::unfold(progress.to_string(), |progress| async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            Some((Ok::<_, std::io::Error>(event(&progress)), progress))
-        });
-        event_stream(axum::body::Body::from_stream(events))
-    });
-    let timeouts = "timeouts: {request: 1s, total: 2500ms}";
-    let stage = Stage::start(&[fixture.manifest_with("chatty", timeouts)]).await;
-    stage.server_is("chatty", "connected").await;
-    let session = Session::open(&stage.alice(), "/mcp").await;
-    let started = Instant::now();
-
-    let answer = session.call("work", json!({})).await;
-
-    assert!(fault(&answer).contains("did not finish within"), "{answer}");
-    assert!(started.elapsed() > Duration::from_secs(2), "{:?}", started.elapsed());
-    fixture.sees("notifications/cancelled", 1).await;
-    fixture.is_left_alone().await;
-}
-
-#[tokio::test]
 async fn answers_that_break_off_name_the_server_and_only_harmless_calls_are_sent_again() {
     let fixture = Fixture::start().await;
     fixture.offer_definitions(vec![replayable("read"), tool("write")]);
