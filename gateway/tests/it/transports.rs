@@ -215,12 +215,17 @@ async fn without_a_token_or_a_stream_progress_is_left_out() {
     let with_token = json!({
         "name": "slow", "arguments": arguments, "_meta": {"progressToken": "t"},
     });
+    // Without a session both are taken, and JSON is what comes.
     let json_only = stage.alice().with("accept", "application/json");
 
-    for body in [call(1, "slow", arguments), request(1, "tools/call", with_token)] {
-        let reply = json_only.post("/mcp", body).await;
-        assert_eq!(reply.headers["content-type"], "application/json");
-        assert_eq!(text(&reply.json()), "Took 0.1 seconds in 2 steps");
+    for client in [json_only, stage.alice()] {
+        for body in
+            [call(1, "slow", arguments.clone()), request(1, "tools/call", with_token.clone())]
+        {
+            let reply = client.post("/mcp", body).await;
+            assert_eq!(reply.headers["content-type"], "application/json");
+            assert_eq!(text(&reply.json()), "Took 0.1 seconds in 2 steps");
+        }
     }
 }
 
