@@ -59,7 +59,9 @@ async fn claude_code_plays_a_script_and_uses_a_tool_that_was_added_meanwhile() {
             .call(&add, json!({"a": 2, "b": 3}))
             .gated_call(&claude::tool("grow"), json!({"name": name}));
         let (script, grown) = script.gated_call(&add, json!({"a": 3, "b": 4}));
-        let script = script.call(&claude::tool(&name), json!({}));
+        let grown_tool = claude::tool(&name);
+        let script =
+            script.call_once_offered(&grown_tool, json!({}), (&add, json!({"a": 0, "b": 0})));
         let model = Model::start(script).await.unwrap();
 
         let mut run = claude.run(&Endpoint::new(transport, tap.url()), &model).unwrap();
@@ -84,7 +86,8 @@ async fn claude_code_plays_a_script_and_uses_a_tool_that_was_added_meanwhile() {
         assert_eq!(results[0].text, r#"{"result":5}"#, "{transport:?}");
         assert!(results[1].text.contains("is there"), "{transport:?}: {results:?}");
         assert_eq!(results[2].text, r#"{"result":7}"#, "{transport:?}");
-        assert!(results[3].text.contains("grown"), "{transport:?}: {results:?}");
+        let last = results.last().unwrap();
+        assert!(last.text.contains("grown"), "{transport:?}: {results:?}");
         assert!(!results.iter().any(|result| result.is_error), "{transport:?}: {results:?}");
         assert_eq!(outcome.text.as_deref(), Some("The script is over."), "{transport:?}");
     }

@@ -113,13 +113,20 @@ async fn claude_code_idle_on_sse_begins_anew_when_it_was_refused() {
 
     let run = claude.run(&endpoint, &model).unwrap();
     gate.reached().await.unwrap();
-    let lists = tap.count(|exchange| exchange.is("tools/list"));
+    let begun = tap.count(|exchange| exchange.is("initialize"));
     tap.go_away().await;
     scene.restart().await.unwrap();
     time::sleep(OUTAGE).await;
     tap.come_back().await.unwrap();
     // A call while it begins anew would fail in the client itself.
-    tap.wait_count("tools/list", lists + 1, |exchange| exchange.is("tools/list")).await.unwrap();
+    tap.wait_after(
+        "tools/list of a new session",
+        begun + 1,
+        |exchange| exchange.is("initialize"),
+        |exchange| exchange.is("tools/list"),
+    )
+    .await
+    .unwrap();
     gate.open();
     let outcome = run.finish().await.unwrap();
 
@@ -134,7 +141,10 @@ async fn claude_code_hears_of_what_changed_while_the_gateway_was_away() {
         let tap = Tap::start(&scene.gateway.url()).await.unwrap();
         let claude = Claude::new().await.unwrap();
         let (script, gate) = script();
-        let script = script.call(&claude::tool("late_add"), json!({"a": 1, "b": 5}));
+        let meanwhile = claude::tool("own_add");
+        let meanwhile = (meanwhile.as_str(), json!({"a": 0, "b": 0}));
+        let late = claude::tool("late_add");
+        let script = script.call_once_offered(&late, json!({"a": 1, "b": 5}), meanwhile);
         let model = Model::start(script).await.unwrap();
         let endpoint = stage::endpoint(transport, tap.url(), ALICE);
 

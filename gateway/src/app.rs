@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Authenticator;
-use crate::downstream::{Downstream, Streams, admin_router};
+use crate::downstream::{Downstream, Streams};
 use crate::inflight::InFlight;
-use crate::listener::{Workers, serve};
+use crate::listener::{Workers, serve, serve_admin};
 use crate::session::Tombstones;
 use crate::source::watch_directory;
 use crate::state::{self, StateError};
@@ -105,14 +105,7 @@ impl Gateway {
             watch_directory(directories.clone(), secrets.pepper, changes, stop.clone()).await;
         tasks.spawn(source.map_err(|error| StartError::Source(directories, error))?);
         tasks.spawn(publisher.run(stop.clone()));
-        let admin = axum::serve(admin_listener, admin_router(downstream.clone()));
-        tasks.spawn({
-            let stop = stop.clone();
-            async move {
-                // It ends when it is told to; nothing waits for admin connections that stay open.
-                let _ = stop.run_until_cancelled(admin.into_future()).await;
-            }
-        });
+        tasks.spawn(serve_admin(admin_listener, downstream.clone()));
         let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
         Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })

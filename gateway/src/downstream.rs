@@ -29,8 +29,8 @@ mod spool;
 mod sse;
 mod streamable;
 
-pub(crate) use health::admin_router;
-use reply::Response;
+pub(crate) use health::serve_admin;
+pub(crate) use reply::Response;
 pub(crate) use sse::Streams;
 
 /// Largest request body.

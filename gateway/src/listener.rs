@@ -14,12 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::downstream::{self, Downstream};
+use crate::downstream::{self, Downstream, Response};
 use crate::telemetry::Telemetry;
 use crate::watchdog::{Busy, Watched, watch};
 use crate::worker;
@@ -28,6 +28,8 @@ use crate::worker;
 const MAX_CONNECTIONS: usize = 20_000;
 /// Connections of one address. High, because an Ingress is one address.
 const MAX_PER_PEER: usize = 15_000;
+/// Connections to the admin port: those of a few scrapers.
+const MAX_ADMIN: usize = 64;
 /// Largest head of a request.
 const MAX_HEAD: usize = 32 * 1024;
 /// Connections that wait for a worker.
@@ -175,7 +177,7 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
         };
         let Some((stream, place)) = next else { break };
         if let Ok(stream) = TcpStream::from_std(stream) {
-            connections.spawn(connection(stream, place, downstream.clone(), stop.clone()));
+            connections.spawn(client(stream, place, downstream.clone(), stop.clone()));
         }
     }
     connections.close();
@@ -183,17 +185,54 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
     let _ = tokio::time::timeout(GRACE, connections.wait()).await;
 }
 
-async fn connection(
+/// Serves the admin port: few connections, from this thread.
+pub(crate) async fn serve_admin(listener: TcpListener, downstream: Arc<Downstream>) {
+    let places = Arc::new(Semaphore::new(MAX_ADMIN));
+    let stop = downstream.stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let app = downstream.clone();
+        let answer = move |request| {
+            let answer = downstream::serve_admin(&app, &request);
+            std::future::ready(answer)
+        };
+        tokio::spawn(connection(stream, place, answer, stop.child_token()));
+    }
+}
+
+async fn client(
     stream: TcpStream,
     place: Place,
     downstream: Arc<Downstream>,
     stop: CancellationToken,
 ) {
     let local = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
+    let answer = move |request| downstream::serve(downstream.clone(), request, local);
+    connection(stream, place, answer, stop).await;
+}
+
+/// Serves one connection, for which `place` is held.
+async fn connection<P, A>(
+    stream: TcpStream,
+    place: P,
+    answer: impl Fn(Request<Incoming>) -> A,
+    stop: CancellationToken,
+) where
+    A: Future<Output = Response>,
+{
     let (stream, watchdog, activity) = watch(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&activity);
-        let answer = downstream::serve(downstream.clone(), request, local);
+        let answer = answer(request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, busy))) }
     });
     let mut connection = std::pin::pin!(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use gateway::{Gateway, Options, Source};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -57,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
         Some(state) => state,
         None => default_state().context("there is no home directory; set --state")?,
     };
+    raise_file_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let gateway = Gateway::start(Options {
         source: Source::Directories(flags.source),
@@ -74,6 +76,15 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!("gateway is stopping");
     gateway.stop().await;
     Ok(())
+}
+
+/// Each client is an open file, and the usual soft limit is 1,024.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// `$XDG_STATE_HOME/fairway/state.json`, usually in `~/.local/state`.

@@ -7,6 +7,7 @@
 mod wire;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
@@ -40,6 +41,8 @@ struct Step {
     tool: String,
     input: Value,
     gate: Option<watch::Sender<Passage>>,
+    /// Used instead, tool and input, for as long as the tool is not offered.
+    meanwhile: Option<(String, Value)>,
 }
 
 impl Script {
@@ -51,7 +54,16 @@ impl Script {
     /// The model uses a tool.
     #[must_use]
     pub fn call(mut self, tool: &str, input: Value) -> Self {
-        self.steps.push(Step { tool: tool.to_owned(), input, gate: None });
+        self.steps.push(Step { tool: tool.to_owned(), input, gate: None, meanwhile: None });
+        self
+    }
+
+    /// The model uses a tool as soon as the client offers it, and another meanwhile: a client settles what its model
+    /// may use when it asks, so news of a tool takes a turn or two.
+    #[must_use]
+    pub fn call_once_offered(mut self, tool: &str, input: Value, meanwhile: (&str, Value)) -> Self {
+        let meanwhile = Some((meanwhile.0.to_owned(), meanwhile.1));
+        self.steps.push(Step { tool: tool.to_owned(), input, gate: None, meanwhile });
         self
     }
 
@@ -60,7 +72,7 @@ impl Script {
     pub fn gated_call(mut self, tool: &str, input: Value) -> (Self, Gate) {
         let (sender, _) = watch::channel(Passage::Ahead);
         let gate = Gate { tool: tool.to_owned(), passage: sender.clone() };
-        self.steps.push(Step { tool: tool.to_owned(), input, gate: Some(sender) });
+        self.steps.push(Step { tool: tool.to_owned(), input, gate: Some(sender), meanwhile: None });
         (self, gate)
     }
 }
@@ -106,12 +118,17 @@ pub struct Model {
 struct Stage {
     script: Script,
     requests: Mutex<Vec<Request>>,
+    /// Numbers of results after which a tool was used in the meanwhile.
+    waits: Mutex<BTreeSet<usize>>,
 }
+
+/// Turns that a tool may take until it is offered.
+const PATIENCE: usize = 50;
 
 impl Model {
     /// Plays `script` on a free port.
     pub async fn start(script: Script) -> Result<Self> {
-        let stage = Arc::new(Stage { script, requests: Mutex::default() });
+        let stage = Arc::new(Stage { script, requests: Mutex::default(), waits: Mutex::default() });
         let routes = Router::new()
             .route("/v1/messages", post(messages))
             .route("/v1/messages/count_tokens", post(count_tokens))
@@ -167,9 +184,11 @@ async fn messages(State(stage): State<Arc<Stage>>, body: Bytes) -> Response<Body
         return wire::text("Nothing", &body);
     };
 
-    let done = request.results.len();
+    let results = request.results.len();
+    let waited = stage.waits().range(..results).count();
+    let tools = request.tools.clone();
     stage.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-    let Some(step) = stage.script.steps.get(done) else {
+    let Some(step) = stage.script.steps.get(results - waited) else {
         return wire::text("The script is over.", &body);
     };
     if let Some(gate) = &step.gate {
@@ -184,7 +203,20 @@ async fn messages(State(stage): State<Arc<Stage>>, body: Bytes) -> Response<Body
         // The sender is in the step, so this waits for nothing but the opening.
         let _ = gate.subscribe().wait_for(|passage| *passage == Passage::Open).await;
     }
-    wire::tool_use(done, &step.tool, &step.input, &body)
+    if let Some((tool, input)) = &step.meanwhile
+        && !tools.contains(&step.tool)
+        && waited < PATIENCE
+    {
+        stage.waits().insert(results);
+        return wire::tool_use(results, tool, input, &body);
+    }
+    wire::tool_use(results, &step.tool, &step.input, &body)
+}
+
+impl Stage {
+    fn waits(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 async fn count_tokens() -> &'static str {

@@ -153,6 +153,29 @@ impl Tap {
     }
 }
 
+impl Tap {
+    /// Waits until an exchange satisfies `then` after the `nth` that satisfied `first`.
+    pub async fn wait_after(
+        &self,
+        what: &str,
+        nth: usize,
+        first: impl Fn(&Exchange) -> bool,
+        then: impl Fn(&Exchange) -> bool,
+    ) -> Result<()> {
+        let mut exchanges = self.wire.exchanges.subscribe();
+        let came = exchanges.wait_for(|exchanges| {
+            let mut firsts = 0;
+            exchanges.iter().any(|exchange| {
+                firsts += usize::from(first(exchange));
+                firsts >= nth && then(exchange)
+            })
+        });
+
+        super::within(&format!("{what} through the tap"), came).await??;
+        Ok(())
+    }
+}
+
 impl Exchange {
     /// Whether it is a request or notification of this JSON-RPC method that was answered well.
     pub fn is(&self, method: &str) -> bool {

@@ -1,18 +1,12 @@
 //! Is it alive, is it ready, and how are the servers doing.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::State;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use http::{StatusCode, header};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::Downstream;
 use super::reply::{self, Response};
 use crate::table::{Published, Rejected};
-use crate::telemetry::Telemetry;
 use crate::upstream::State as ServerState;
 
 #[derive(Serialize)]
@@ -103,18 +97,12 @@ fn conflicts(published: &Published) -> Vec<Conflict> {
         .collect()
 }
 
-async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, media_type)], telemetry.text())
-}
-
-/// What the admin port serves.
-pub(crate) fn admin_router(downstream: Arc<Downstream>) -> Router {
-    type App = State<Arc<Downstream>>;
-    let telemetry = downstream.telemetry.clone();
-    Router::new()
-        .route("/health", get(async |State(app): App| health(&app)))
-        .route("/readyz", get(async |State(app): App| readiness(&app)))
-        .with_state(downstream)
-        .route("/metrics", get(metrics).with_state(telemetry))
+/// Answers on the admin port.
+pub(crate) fn serve_admin(app: &Downstream, request: &Request<Incoming>) -> Response {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/health") => health(app),
+        (&Method::GET, "/readyz") => readiness(app),
+        (&Method::GET, "/metrics") => reply::metrics(app.telemetry.text()),
+        _ => reply::error(StatusCode::NOT_FOUND, "no such path"),
+    }
 }

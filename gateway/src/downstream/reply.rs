@@ -72,6 +72,14 @@ pub(crate) fn message(message: impl Into<Body>) -> Response {
     json(StatusCode::OK, message)
 }
 
+/// Metrics as OpenMetrics text.
+pub(crate) fn metrics(text: String) -> Response {
+    let mut response = bare(StatusCode::OK, Body::from(text.into_bytes()));
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
 /// An answer that broke off before any of it was sent.
 pub(crate) fn broken_off() -> Response {
     error(StatusCode::BAD_GATEWAY, "the answer broke off")

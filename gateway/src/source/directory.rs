@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -129,9 +129,19 @@ fn load_file(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("not a file"));
     }
     if metadata.len() > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20)));
+        return Err(too_large());
     }
-    fs::read_to_string(path)
+    // Some files of the system say that they are empty and never end.
+    let mut text = String::new();
+    let read = fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE {
+        return Err(too_large());
+    }
+    Ok(text)
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20))
 }
 
 /// A file as it was last read.

@@ -23,6 +23,8 @@ use crate::worker;
 
 /// Servers commonly close an idle connection after 5 s; ours go first.
 const IDLE: Duration = Duration::from_secs(4);
+/// Largest buffer of a connection: how much is read before others have their turn.
+const MAX_BUFFER: usize = 64 * 1024;
 /// Idle connections a worker keeps.
 const MAX_IDLE: usize = 256;
 
@@ -113,8 +115,11 @@ impl HttpClient {
 impl Connection {
     async fn open(connector: &Connector) -> Result<Self, Fault> {
         let stream = connector.connect().await?;
-        let (sender, driver) =
-            http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
+        let (sender, driver) = http1::Builder::new()
+            .writev(false)
+            .max_buf_size(MAX_BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await?;
         Ok(Self { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
     }
 

@@ -15,6 +15,8 @@ use super::fault::Fault;
 
 /// Messages up to here are held whole; larger answers pass through as they are read.
 const WHOLE: usize = 64 * 1024;
+/// Steps, each a frame or an event, after which others have their turn.
+pub(super) const STEPS: usize = 32;
 /// Largest answer.
 pub(crate) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 /// Largest event on a stream.
@@ -45,6 +47,8 @@ pub(crate) enum SessionUse {
 /// One request under way.
 pub(crate) struct Exchange {
     stage: Stage,
+    /// Our id of the request.
+    id: u64,
     /// JSON text of the id the client chose, for answers that pass through.
     client_id: Bytes,
     session: SessionUse,
@@ -99,30 +103,38 @@ impl Held {
 
 impl Exchange {
     /// Over Streamable HTTP: the answer comes with the response.
-    pub(crate) fn streamable(response: Sending, client_id: Bytes, session: SessionUse) -> Self {
-        Self::new(Stage::Head(response), client_id, session)
+    pub(crate) fn streamable(
+        response: Sending,
+        id: u64,
+        client_id: Bytes,
+        session: SessionUse,
+    ) -> Self {
+        Self::new(Stage::Head(response), id, client_id, session)
     }
 
     /// A response whose head is read.
-    pub(crate) fn head(response: Response<Body>, client_id: Bytes) -> Result<Self, Fault> {
-        Ok(Self::new(classify(response, SessionUse::None)?, client_id, SessionUse::None))
+    pub(crate) fn head(response: Response<Body>, id: u64) -> Result<Self, Fault> {
+        let stage = classify(response, SessionUse::None)?;
+        Ok(Self::new(stage, id, Bytes::from(id.to_string()), SessionUse::None))
     }
 
     /// Over HTTP+SSE: the answer comes on the session's stream.
     pub(crate) fn legacy(
         accepted: Sending,
         messages: mpsc::Receiver<Bytes>,
+        id: u64,
         client_id: Bytes,
     ) -> Self {
         Self::new(
             Stage::Elsewhere { accepted: Some(accepted), messages },
+            id,
             client_id,
             SessionUse::Again,
         )
     }
 
-    const fn new(stage: Stage, client_id: Bytes, session: SessionUse) -> Self {
-        Self { stage, client_id, session, received: 0, ready: VecDeque::new() }
+    const fn new(stage: Stage, id: u64, client_id: Bytes, session: SessionUse) -> Self {
+        Self { stage, id, client_id, session, received: 0, ready: VecDeque::new() }
     }
 
     /// Whether a part of an answer was handed out, or the stream of events has begun: from then on
@@ -144,7 +156,7 @@ impl Exchange {
 
     /// The next part. `None` when nothing more will come.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Item>, Fault>> {
-        loop {
+        for _ in 0..STEPS {
             if let Some(item) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(item)));
             }
@@ -156,6 +168,9 @@ impl Exchange {
                 return Poll::Ready(Err(fault));
             }
         }
+        // A server that never pauses must not have the thread to itself.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Makes one step: fills `ready`, changes the stage, or both.
@@ -193,7 +208,7 @@ impl Exchange {
                     return Poll::Ready(Err(Fault::Garbage("an error of over 64 KiB".to_owned())));
                 };
                 let mut passing = Box::new(Passing::new());
-                passing.feed(start, &self.client_id, &mut self.ready)?;
+                passing.feed(start, self.id, &self.client_id, &mut self.ready)?;
                 self.stage = Stage::Through { body, passing };
             }
             None => {
@@ -217,7 +232,7 @@ impl Exchange {
                 if self.received > MAX_RESPONSE {
                     return Poll::Ready(Err(Fault::TooLarge(MAX_RESPONSE >> 20)));
                 }
-                passing.feed(frame, &self.client_id, &mut self.ready)?;
+                passing.feed(frame, self.id, &self.client_id, &mut self.ready)?;
             }
             None => {
                 passing.finish(&mut self.ready)?;
@@ -244,7 +259,7 @@ impl Exchange {
             Some(sse::Item::DataStart(_)) => *passing = Some(Box::new(Passing::new())),
             Some(sse::Item::DataChunk(chunk)) => {
                 if let Some(passing) = passing {
-                    passing.feed(chunk, &self.client_id, &mut self.ready)?;
+                    passing.feed(chunk, self.id, &self.client_id, &mut self.ready)?;
                 }
             }
             Some(sse::Item::DataEnd(_)) => {
@@ -314,16 +329,29 @@ struct Passing {
     scanner: Scanner,
     pieces: VecDeque<Piece>,
     waiting: usize,
+    /// Our id has been seen.
+    identified: bool,
+}
+
+/// Whether the JSON text of an id is our number, or that number as a string.
+fn names(text: &[u8], id: u64) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.trim_matches('"').parse() == Ok(id))
 }
 
 impl Passing {
     fn new() -> Self {
-        Self { scanner: Scanner::new(MAX_DEPTH), pieces: VecDeque::new(), waiting: 0 }
+        Self {
+            scanner: Scanner::new(MAX_DEPTH),
+            pieces: VecDeque::new(),
+            waiting: 0,
+            identified: false,
+        }
     }
 
     fn feed(
         &mut self,
         chunk: Bytes,
+        id: u64,
         client_id: &Bytes,
         out: &mut VecDeque<Item>,
     ) -> Result<(), Fault> {
@@ -333,10 +361,16 @@ impl Passing {
             .map_err(|error| Fault::Garbage(error.to_string()))?;
         match self.scanner.kind() {
             Some(Kind::Response) => {
-                out.extend(self.pieces.drain(..).map(|piece| match piece {
-                    Piece::Span(bytes) => Item::Chunk(bytes),
-                    Piece::Id(_) => Item::Chunk(client_id.clone()),
-                }));
+                for piece in self.pieces.drain(..) {
+                    out.push_back(Item::Chunk(match piece {
+                        Piece::Span(bytes) => bytes,
+                        Piece::Id(answered) if names(&answered, id) => {
+                            self.identified = true;
+                            client_id.clone()
+                        }
+                        Piece::Id(_) => return Err(Fault::Garbage("another's answer".to_owned())),
+                    }));
+                }
             }
             // A notification or request this large is read past, not passed on.
             Some(Kind::Call) => self.pieces.clear(),
@@ -351,6 +385,9 @@ impl Passing {
     fn finish(&mut self, out: &mut VecDeque<Item>) -> Result<(), Fault> {
         self.scanner.finish().map_err(|error| Fault::Closed(error.to_string()))?;
         if self.scanner.kind() == Some(Kind::Response) {
+            if !self.identified {
+                return Err(Fault::Garbage("an answer without an id".to_owned()));
+            }
             out.push_back(Item::End { error: self.scanner.is_error() });
         }
         Ok(())
@@ -381,7 +418,9 @@ fn classify(response: Response<Body>, session: SessionUse) -> Result<Stage, Faul
         _ if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT => {
             Err(Fault::Garbage(format!("HTTP {status} instead of an answer")))
         }
-        other => Err(Fault::Garbage(format!("content type {}", other.unwrap_or("missing")))),
+        // What it is instead is the server's text, which may repeat the credential it was shown.
+        Some(_) => Err(Fault::Garbage("another content type than JSON or events".to_owned())),
+        None => Err(Fault::Garbage("no content type".to_owned())),
     }
 }
 

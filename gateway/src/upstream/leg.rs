@@ -60,7 +60,7 @@ impl Leg {
         let sending = upstream.send(&other.clone().posting(), Method::POST, initialize(0));
         let response = within(entry.timeouts.request, sending).await??;
         let session = response.headers().get(SESSION_ID).cloned();
-        let answer = Exchange::head(response, Bytes::from_static(b"0"))?;
+        let answer = Exchange::head(response, 0)?;
         let version = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
         other = other.with(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
         if let Some(mut session) = session {
@@ -136,11 +136,11 @@ impl Leg {
                     true if may_be_lost => SessionUse::First,
                     true => SessionUse::Again,
                 };
-                Ok(Exchange::streamable(self.post(upstream, body), client_id, session))
+                Ok(Exchange::streamable(self.post(upstream, body), id, client_id, session))
             }
             LegLink::Sse(stream) => {
                 let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
-                Ok(Exchange::legacy(self.post(upstream, body), messages, client_id))
+                Ok(Exchange::legacy(self.post(upstream, body), messages, id, client_id))
             }
         }
     }
@@ -177,7 +177,7 @@ impl Leg {
         if !response.status().is_success() || !is_stream(response.headers()) {
             return Ok(None);
         }
-        Exchange::head(response, Bytes::new()).map(Some)
+        Exchange::head(response, 0).map(Some)
     }
 
     /// Answers a request of the server, without waiting until that is taken.
@@ -234,7 +234,7 @@ fn hello(answer: &[u8]) -> Result<ProtocolVersion, Fault> {
     let hello: ServerHello<'_> =
         serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
     ProtocolVersion::from_wire(&hello.protocol_version)
-        .ok_or_else(|| Fault::Garbage(format!("protocol version {}", hello.protocol_version)))
+        .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))
 }
 
 /// The raw `result` of an answer.

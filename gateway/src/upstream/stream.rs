@@ -14,12 +14,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Upstream;
 use super::client::{Body, Template};
-use super::exchange::MAX_EVENT;
+use super::exchange::{MAX_EVENT, STEPS};
 use super::fault::Fault;
 use super::leg::{declined, is_stream, within};
 
 /// Messages that wait for one call. The reader never waits for a call to be read.
 const SPOOL: usize = 64;
+/// Largest progress notification: 64 of them are less than an answer.
+const MAX_PROGRESS: usize = 64 * 1024;
 
 /// One open stream.
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl Reader {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<sse::Event>, Fault>> {
-        loop {
+        for _ in 0..STEPS {
             match self.decoder.next().map_err(|error| Fault::Garbage(error.to_string()))? {
                 Some(sse::Item::Event(event)) if event.dispatched => {
                     return Poll::Ready(Ok(Some(event)));
@@ -140,6 +142,9 @@ impl Reader {
                 },
             }
         }
+        // A server that never pauses must not have the thread to itself.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     async fn run(
@@ -150,6 +155,8 @@ impl Reader {
         end: watch::Sender<bool>,
     ) {
         while let Ok(Some(event)) = self.next().await {
+            // Events come without a pause as long as there are some: others have their turn.
+            tokio::task::yield_now().await;
             match Message::parse(&event.data) {
                 Ok(Message::Response { id, .. }) => {
                     if let Some(id) = own_id(id) {
@@ -163,7 +170,8 @@ impl Reader {
                         let token = progress.ok().and_then(|progress| {
                             progress.progress_token.get().trim_matches('"').parse().ok()
                         });
-                        if let Some(token) = token {
+                        // What a call does not read is held: only an answer may be large.
+                        if let Some(token) = token.filter(|_| event.data.len() <= MAX_PROGRESS) {
                             calls.deliver(token, event.data.clone(), false);
                         }
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::Catalog;
+use gateway_core::{Catalog, CatalogError};
 use http::StatusCode;
 use mcp::Message;
 use mcp::error::METHOD_NOT_FOUND;
@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bounds on a list (DESIGN §4).
 const MAX_PAGES: usize = 100;
 const MAX_LIST: usize = 16 * 1024 * 1024;
+const MAX_TOOLS: usize = 10_000;
+/// Between two lists, however often a server says that its tools changed.
+const PACE: Duration = Duration::from_millis(250);
 
 /// Runs until the upstream is stopped.
 pub(super) async fn run(upstream: Arc<Upstream>, changes: Changes) {
@@ -172,6 +175,7 @@ async fn keep(
             }
         }
         let next_poll = Instant::now() + jittered(ear.poll_interval());
+        let soonest = Instant::now() + PACE;
         loop {
             tokio::select! {
                 biased;
@@ -192,6 +196,7 @@ async fn keep(
                 () = sleep_until(next_poll) => break,
             }
         }
+        sleep_until(soonest).await;
     }
 }
 
@@ -258,6 +263,8 @@ async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault
     let mut cursor: Option<String> = None;
     let mut seen = HashSet::new();
     let mut size = 0;
+    // How many tools, and why the first of them.
+    let mut left_out: (usize, Option<CatalogError>) = (0, None);
     for _ in 0..MAX_PAGES {
         let id = leg.next_id();
         let params = cursor.as_ref().map_or_else(
@@ -280,15 +287,23 @@ async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault
             serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
         for definition in page.tools {
             // One unusable definition hides that tool, not the server.
-            if let Err(error) = catalog.add(definition) {
-                let entry = upstream.entry();
-                tracing::warn!(namespace = %entry.namespace, server = %entry.name, %error, "tool is left out");
+            if catalog.tools().len() == MAX_TOOLS {
+                left_out.0 += 1;
+            } else if let Err(error) = catalog.add(definition) {
+                left_out.0 += 1;
+                left_out.1.get_or_insert(error);
             }
         }
         match page.next_cursor {
             Some(next) if seen.insert(next.to_string()) => cursor = Some(next.into_owned()),
-            _ => return Ok(catalog),
+            _ => break,
         }
+    }
+    if left_out.0 > 0 {
+        let entry = upstream.entry();
+        let (count, first) = (left_out.0, left_out.1.map(|error| error.to_string()));
+        let first = first.unwrap_or_default();
+        tracing::warn!(namespace = %entry.namespace, server = %entry.name, count, first, "tools are left out");
     }
     Ok(catalog)
 }
