@@ -66,13 +66,11 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        let same = |name: &&str| folds_to(key, name);
-        match self.0.iter().position(same) {
-            Some(at) if self.0.get(at) == Some(&key) => Ok(Some(at)),
-            Some(at) => Err(E::custom(format_args!(
-                "`{key}` must be written `{}`",
-                self.0.get(at).copied().unwrap_or_default()
-            ))),
+        if let Some(at) = self.0.iter().position(|name| *name == key) {
+            return Ok(Some(at));
+        }
+        match self.0.iter().find(|name| folds_to(key, name)) {
+            Some(name) => Err(E::custom(format_args!("`{key}` must be written `{name}`"))),
             None => Ok(None),
         }
     }
