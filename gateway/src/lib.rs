@@ -1,9 +1,9 @@
 //! The Fairway gateway: MCP clients on one side, MCP servers on the other, and between them a
 //! routing table that changes while sessions go on.
 //!
-//! A request meets, in this order, [`listener`], [`authn`], [`downstream`], [`session`], the view
-//! and decision of `gateway_core`, [`call`] and [`upstream`]. Beside the path are [`source`],
-//! [`table`] and [`telemetry`]; [`app`] wires them.
+//! A request meets, in this order, `listener`, `authn`, `downstream`, `session`, the view
+//! and decision of `gateway_core`, `call` and `upstream`. Beside the path are `source`,
+//! `table` and `telemetry`; `app` wires them.
 
 mod app;
 mod authn;
