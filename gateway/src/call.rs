@@ -34,6 +34,8 @@ use crate::upstream::{Slot, Upstream};
 /// How often the bounds on time, and whether the key is still good, are looked at: a key that is
 /// revoked ends its calls within 1 s (DESIGN §4).
 const TICK: Duration = Duration::from_millis(800);
+/// Messages that concern nobody, after which others have their turn.
+const TURN: usize = 32;
 /// How long an answer may take before the client is shown a sign of life (DESIGN §4).
 const SOON: Duration = Duration::from_secs(5);
 /// How long a cancelled request may take to end by itself.
@@ -191,7 +193,7 @@ impl Call {
             // The tick must come in time for the end of the farewell.
             self.tick = Some(Box::pin(sleep(FAREWELL)));
         }
-        loop {
+        for _ in 0..TURN {
             // A server that never pauses gets no more time than others.
             self.items = self.items.wrapping_add(1);
             if self.items == 0
@@ -202,9 +204,15 @@ impl Call {
             match self.poll_stage(cx) {
                 Poll::Ready(Some(event)) => return Poll::Ready(event),
                 Poll::Ready(None) => {}
-                Poll::Pending => break,
+                Poll::Pending => return self.poll_tick(cx),
             }
         }
+        // Nor the thread to itself.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             let tick = self.tick.get_or_insert_with(|| Box::pin(sleep(TICK)));
             ready!(tick.as_mut().poll(cx));
