@@ -350,9 +350,9 @@ impl Call {
         }
         let timeouts = self.upstream.entry().timeouts;
         let fault = if now >= self.started + timeouts.total {
-            Fault::TooSlow(timeouts.total.as_secs())
+            Fault::TooSlow(timeouts.total.as_secs().max(1))
         } else if now >= self.active + timeouts.request {
-            Fault::Silent(timeouts.request.as_secs())
+            Fault::Silent(timeouts.request.as_secs().max(1))
         } else if !self.late && now >= self.started + SOON {
             self.late = true;
             return Some(Event::Late);

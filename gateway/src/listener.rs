@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -142,7 +142,7 @@ async fn accept(
             }
         };
         let Some(place) = peers.enter(peer.ip(), &telemetry) else { continue };
-        let (Ok(stream), Some(queue)) = (prepare(stream, peer), turn.next()) else { continue };
+        let (Ok(stream), Some(queue)) = (prepare(stream), turn.next()) else { continue };
         if queue.send((stream, place)).await.is_err() {
             return;
         }
@@ -150,7 +150,7 @@ async fn accept(
 }
 
 /// Takes the stream off this thread's runtime.
-fn prepare(stream: TcpStream, _peer: SocketAddr) -> io::Result<std::net::TcpStream> {
+fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
     let keep_alive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
