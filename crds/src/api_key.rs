@@ -1,6 +1,6 @@
 //! `McpApiKey`: a key that an AI client presents, and whom it speaks for.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use crate::selector::{everything, not_empty};
     version = "v1alpha1",
     kind = "McpApiKey",
     namespaced,
+    status = "McpApiKeyStatus",
     shortname = "mcpk",
     category = "fairway",
     derive = "PartialEq",
@@ -27,16 +28,34 @@ use crate::selector::{everything, not_empty};
         description = "Whom the key speaks for"
     ),
     printcolumn(
-        name = "Disabled",
-        type_ = "boolean",
-        json_path = ".spec.disabled",
-        description = "Whether the key is refused for the time being"
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether every gateway takes the key"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Pending, Active, Disabled, Expired or Invalid"
+    ),
+    printcolumn(
+        name = "Prefix",
+        type_ = "string",
+        json_path = ".status.prefix",
+        description = "How the key begins, to recognise it by"
     ),
     printcolumn(
         name = "Expires",
         type_ = "string",
         json_path = ".spec.expiresAt",
         description = "When the key stops working; empty for never"
+    ),
+    printcolumn(
+        name = "Last-Used",
+        type_ = "date",
+        json_path = ".status.lastUsed",
+        description = "When the key was last used, to the minute"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -69,6 +88,18 @@ pub struct McpApiKeySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_from: Option<KeySource>,
 
+    /// Name of the Secret into which the operator puts the key it makes, with the URL of the gateway
+    /// and a ready `mcp.json` for clients. The Secret may be deleted once it is collected; the key
+    /// goes on working. Default: `mcp-key-` and the name of this resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub secret_name: Option<String>,
+
+    /// Lets the operator make a new key from time to time. Never when left out. The annotation
+    /// `fairway.dev/rotate` asks for a new key whenever its value changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+
     /// When the key stops working, as RFC 3339 such as `2027-01-31T12:00:00Z`. Never when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
@@ -93,13 +124,83 @@ pub struct KeySource {
     pub secret_key_ref: SecretKeyRef,
 }
 
+/// How often a key is replaced. Durations are written like `12h` or `720h`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// How long a key is given out before the next one is made, such as `720h`.
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = long_duration())]
+    pub interval: String,
+
+    /// How long the key before works beside the new one. Default: 24h.
+    #[serde(default = "overlap")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = long_duration())]
+    pub overlap: String,
+}
+
+fn overlap() -> String {
+    "24h".to_owned()
+}
+
+/// Whole units, largest first, as Go and the operator read them alike.
+fn long_duration() -> kube::core::Rule {
+    kube::core::Rule::new(
+        "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' \
+         && duration(self) >= duration('1s') && duration(self) <= duration('87600h')",
+    )
+    .message("must be a duration from 1s to 87600h in whole units, such as 90s, 12h or 720h")
+}
+
+/// What is known of the key. Written by the operator.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct McpApiKeyStatus {
+    /// How the key is doing. `Accepted`: the resource is valid and the key is made. `Programmed`:
+    /// every ready gateway knows it. `Ready`: clients can call with it.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The `metadata.generation` that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The conditions in one word: Pending, Active, Disabled, Expired or Invalid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+
+    /// How the key begins, to recognise it by. Only for keys that the operator made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+
+    /// When the key was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Time>,
+
+    /// When the key stops working; empty for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+
+    /// When the next key is made; empty for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+
+    /// When a client last called with the key, to the minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Time>,
+}
+
 /// Servers, and the tools of theirs, that a key may use.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
     /// Names of McpServers of this namespace; `*` and `?` are wildcards. All of them when left out.
+    /// A server that another namespace exposes to this one is named as `NAMESPACE/NAME`.
     #[serde(default = "everything")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 127)))]
     #[x_kube(validation = not_empty())]
     pub servers: Vec<String>,
 

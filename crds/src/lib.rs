@@ -21,10 +21,14 @@ mod secret;
 mod selector;
 mod server;
 
-pub use api_key::{Access, KeySource, McpApiKey, McpApiKeySpec};
-pub use policy::{Effect, McpPolicy, McpPolicySpec, Rule, Subject};
+pub use api_key::{Access, KeySource, McpApiKey, McpApiKeySpec, McpApiKeyStatus, Rotation};
+pub use policy::{AppliesTo, Effect, McpPolicy, McpPolicySpec, McpPolicyStatus, Rule, Subject};
 pub use secret::SecretKeyRef;
 pub use server::status::{McpServerStatus, ProtocolStatus, ToolsStatus};
+pub use server::workload::{
+    ImagePullPolicy, ServiceRef, Volume, Workload, WorkloadSecurityContext,
+};
 pub use server::{
-    Credentials, McpServer, McpServerSpec, SessionMode, Timeouts, ToolOverride, Tools, Transport,
+    Credentials, McpServer, McpServerSpec, SessionMode, Timeouts, Tls, ToolChanges, ToolOverride,
+    Tools, Transport,
 };

@@ -2,6 +2,7 @@
 // `self::Rule`: KubeSchema brings a `Rule` of its own into scope.
 #![allow(unused_qualifications)]
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::selector::{everything, not_empty};
     version = "v1alpha1",
     kind = "McpPolicy",
     namespaced,
+    status = "McpPolicyStatus",
     shortname = "mcpp",
     category = "fairway",
     derive = "PartialEq",
@@ -24,6 +26,18 @@ use crate::selector::{everything, not_empty};
     doc = "McpPolicy says which users, groups and keys may use which tools of the McpServers in \
            its namespace. Nothing is allowed by default. A caller may use what the key's own \
            `allow` and all policies together allow, less what any policy denies.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the policy is in force at every gateway"
+    ),
+    printcolumn(
+        name = "Keys",
+        type_ = "integer",
+        json_path = ".status.appliesTo.keys",
+        description = "How many McpApiKeys it applies to"
+    ),
     printcolumn(
         name = "Subjects",
         type_ = "string",
@@ -49,6 +63,40 @@ pub struct McpPolicySpec {
     /// any policy denies is denied, and a tool that nothing allows is denied too.
     #[schemars(length(min = 1, max = 256))]
     pub rules: Vec<self::Rule>,
+}
+
+/// What is known of the policy. Written by the operator.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct McpPolicyStatus {
+    /// How the policy is doing. `Accepted`: the resource is valid. `Programmed`: every ready gateway
+    /// knows it. `Ready`: it is in force.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The `metadata.generation` that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Whom the policy applies to now, and which servers its rules name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applies_to: Option<AppliesTo>,
+}
+
+/// Whom a policy applies to now.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliesTo {
+    /// How many McpApiKeys of this namespace the subjects name.
+    pub keys: i32,
+
+    /// Users of these keys, the first 16 of them.
+    pub users: Vec<String>,
+
+    /// McpServers that the rules name, the first 16 of them.
+    pub servers: Vec<String>,
 }
 
 /// Exactly one of a user, a group or a key.
@@ -86,8 +134,9 @@ pub struct Rule {
     pub effect: Effect,
 
     /// Names of McpServers of this namespace; `*` and `?` are wildcards. All of them when left out.
+    /// A server that another namespace exposes to this one is named as `NAMESPACE/NAME`.
     #[serde(default = "everything")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 127)))]
     #[x_kube(validation = not_empty())]
     pub servers: Vec<String>,
 

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::SecretKeyRef;
 
 pub(crate) mod status;
+pub(crate) mod workload;
 
 use status::McpServerStatus;
+use workload::{ServiceRef, Workload};
 
 /// Where the server is, how to speak with it and which of its tools to offer.
-#[derive(
-    Clone, CustomResource, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize,
-)]
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "fairway.dev",
     version = "v1alpha1",
@@ -29,6 +29,12 @@ use status::McpServerStatus;
     derive = "Default",
     doc = "McpServer is an MCP server whose tools the gateway offers, at its common URL \
            and at /mcp/NAME.",
+    validation = (
+        "[has(self.spec.workload), has(self.spec.service), has(self.spec.url)].filter(set, set)\
+         .size() == 1",
+        "spec must have exactly one of workload, service, url: what to run, a Service of this \
+         namespace, or where else the server is",
+    ),
     validation = (
         "!(self.metadata.name in ['sse', 'messages'])",
         "the name is reserved: /mcp/sse and /mcp/messages are endpoints; choose another name",
@@ -54,10 +60,10 @@ use status::McpServerStatus;
         description = "How many tools the server has"
     ),
     printcolumn(
-        name = "URL",
+        name = "Address",
         type_ = "string",
-        json_path = ".spec.url",
-        description = "Where the server is"
+        json_path = ".status.address",
+        description = "Where the gateway reaches the server"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -70,14 +76,28 @@ use status::McpServerStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct McpServerSpec {
-    /// URL of the server, http or https, such as `http://weather.tools.svc:8000/mcp`. It holds
-    /// neither user nor password (see `credentials`) and no fragment.
-    #[schemars(length(max = 2048))]
+    /// What to run as the server: the operator keeps a Deployment, and a Service that only the
+    /// gateway reaches. Whoever may create an McpServer can run pods in its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Workload")]
+    pub workload: Option<Workload>,
+
+    /// A Service of this namespace, with a cluster IP and a selector, behind which the server runs
+    /// already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ServiceRef")]
+    pub service: Option<ServiceRef>,
+
+    /// URL of a server that runs elsewhere, http or https, such as `https://mcp.example.com/mcp`. It
+    /// holds neither user nor password (see `credentials`) and no fragment. In a cluster it must not
+    /// lead to an address of the cluster itself; use `service` for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 2048))]
     #[x_kube(
         validation = ("self.matches('^https?://')", "must start with http:// or https://"),
         validation = (
             "!self.matches('^https?://([/?#:]|$)')",
-            "must name a host after the //, such as http://weather.tools.svc:8000/mcp",
+            "must name a host after the //, such as https://mcp.example.com/mcp",
         ),
         validation = (
             "!self.matches('^https?://[^/?#]*@')",
@@ -93,7 +113,7 @@ pub struct McpServerSpec {
             "must not have spaces or backslashes; write a space as %20",
         ),
     )]
-    pub url: String,
+    pub url: Option<String>,
 
     /// Path of the MCP endpoint, which takes the place of the path in `url`. When left out it is
     /// the path in `url`, or else `/mcp` (`/sse` for the transport Sse).
@@ -131,7 +151,7 @@ pub struct McpServerSpec {
     pub credentials: Option<Credentials>,
 
     /// The Host header sent to the server, for servers that answer to one name only. Default: the
-    /// host and port of `url`.
+    /// host and port of `url`, or the name and port of the Service such as `mcp-git.team.svc:8000`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     #[x_kube(validation = (
@@ -139,6 +159,26 @@ pub struct McpServerSpec {
         "must be a host name with or without a port, such as weather.example.com:8443",
     ))]
     pub host_header: Option<String>,
+
+    /// How an https `url` is verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    /// What happens when the server changes the definition of a tool after it was first verified.
+    /// `Accept`: the change is reported by an Event and by the condition Verified. `Quarantine`: the
+    /// changed and new tools are hidden too, until the annotation `fairway.dev/accept-tools` on this
+    /// resource holds the hash that the condition names. Default: Accept.
+    #[serde(default)]
+    pub tool_changes: ToolChanges,
+
+    /// Other namespaces whose policies may grant this server, by naming it as `NAMESPACE/NAME`. A
+    /// server is visible to no other namespace by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
+    )]
+    pub expose_to: Option<Vec<String>>,
 
     /// How long the gateway waits for the server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +188,25 @@ pub struct McpServerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+}
+
+/// How the certificate of an https server is verified.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// The Secret of this namespace, and the key in it, that holds the certificates of the
+    /// authorities to trust, as PEM. They take the place of the public ones.
+    pub ca_secret_ref: SecretKeyRef,
+}
+
+/// What happens when the definition of a tool changes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum ToolChanges {
+    /// It is reported.
+    #[default]
+    Accept,
+    /// It is reported, and the tool is hidden until the change is accepted.
+    Quarantine,
 }
 
 /// How a server is spoken to.

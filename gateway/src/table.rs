@@ -1,6 +1,6 @@
 //! The live routing table: one immutable value, replaced as a whole.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,25 +166,22 @@ impl Publisher {
                 }
             };
             let Some(first) = first else { return };
-            let mut touched = BTreeSet::new();
-            self.take(first, &mut touched);
+            self.take(first);
             sleep(LINGER).await;
             while let Ok(change) = self.changes.try_recv() {
-                self.take(change, &mut touched);
+                self.take(change);
             }
-            self.publish(&touched);
+            self.publish();
         }
     }
 
-    fn take(&mut self, change: Change, touched: &mut BTreeSet<Namespace>) {
+    fn take(&mut self, change: Change) {
         match change {
             Change::Source { applied, deleted, rejected } => {
                 for resource in deleted {
-                    touched.insert(resource.namespace.clone());
                     self.entries.delete(&resource);
                 }
                 for entry in applied {
-                    touched.insert(entry.resource().namespace);
                     self.entries.apply(entry);
                 }
                 self.telemetry.rejected.set(i64::try_from(rejected.len()).unwrap_or(i64::MAX));
@@ -196,7 +193,6 @@ impl Publisher {
                 // A list may be late: of a server that has gone, or moved since.
                 let known = self.entries.server(&server.namespace, &server.name);
                 if known.is_some_and(|known| known.endpoint == server.endpoint) {
-                    touched.insert(server.namespace.clone());
                     self.entries.offer(&server.namespace, &server.name, catalog);
                     self.heard_of(&server);
                 }
@@ -211,9 +207,9 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, touched: &BTreeSet<Namespace>) {
+    fn publish(&mut self) {
         let previous = self.table.load();
-        let snapshot = Snapshot::build(&self.entries, touched, &previous.snapshot);
+        let snapshot = Snapshot::build(&mut self.entries, &previous.snapshot);
         report(snapshot.diagnostics(), previous.snapshot.diagnostics());
         let upstreams = self.pool.reconcile(self.entries.servers());
         let rejected = self.rejected.clone();

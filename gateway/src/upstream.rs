@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use crds::SessionMode;
-use gateway_core::{Endpoint, Principal, ServerEntry};
+use gateway_core::{Endpoint, KeyEntry, Namespace, Principal, ServerEntry};
 use http::{Method, Uri};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -81,14 +81,20 @@ pub(crate) struct Upstream {
 /// without a session share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ClientKey {
+    tenant: Namespace,
     key: Arc<str>,
     session: Option<SessionId>,
 }
 
 impl ClientKey {
     pub(crate) fn new(principal: &Principal, session: Option<SessionId>) -> Self {
-        // The tenant is the server's: an upstream belongs to one.
-        Self { key: principal.key.name.clone(), session }
+        // A server that is exposed to other tenants has clients of theirs.
+        let KeyEntry { namespace, name, .. } = &*principal.key;
+        Self { tenant: namespace.clone(), key: name.clone(), session }
+    }
+
+    fn is_of(&self, other: &Self) -> bool {
+        (&self.tenant, &self.key) == (&other.tenant, &other.key)
     }
 }
 
@@ -233,7 +239,7 @@ impl Upstream {
             return Ok(slot.clone());
         }
         let held: Vec<(&ClientKey, &Arc<Slot>)> =
-            clients.iter().filter(|(other, _)| other.key == client.key).collect();
+            clients.iter().filter(|(other, _)| other.is_of(&client)).collect();
         if held.len() >= MAX_LEGS {
             let oldest = held
                 .into_iter()

@@ -1,6 +1,6 @@
 //! What is known of an `McpServer`: the part that the operator writes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct McpServerStatus {
-    /// How the server is doing; `Ready` is True when its tools can be called.
+    /// How the server is doing. `Accepted`: the resource is valid. `Available`: its pods run.
+    /// `Programmed`: every ready gateway knows it. `Verified`: every ready gateway listed its tools.
+    /// `Ready`: its tools can be called.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -18,6 +20,10 @@ pub struct McpServerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// Where the gateway reaches the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+
     /// The tools the server has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<ToolsStatus>,
@@ -25,6 +31,14 @@ pub struct McpServerStatus {
     /// What the server said of itself when the gateway connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<ProtocolStatus>,
+
+    /// When the present list of tools was first seen by every gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<Time>,
+
+    /// How long the server last took to list its tools, such as `12ms`; the longest of all gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<String>,
 }
 
 /// The tools a server has.
@@ -44,6 +58,9 @@ pub struct ToolsStatus {
 pub struct ProtocolStatus {
     /// The version of MCP that is spoken with the server, such as `2025-11-25`.
     pub version: String,
+
+    /// The transport that is spoken with the server: StreamableHttp or Sse.
+    pub transport: String,
 
     /// The name the server gives itself.
     pub server_name: String,

@@ -1,14 +1,19 @@
 //! What a server offers, as it said it. Performs no I/O.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use mcp::splice::{Edit, splice};
 use mcp::tool::text;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::hex;
 
 /// The tools of one server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Tool {
     pub name: Box<str>,
     /// Whether a call may be sent twice: annotated read-only or idempotent.
     pub replayable: bool,
+    /// Of the definition, whatever the order of its members.
+    pub hash: DefinitionHash,
     definition: Bytes,
     name_at: Range<usize>,
     description_at: Option<Range<usize>>,
@@ -90,6 +97,113 @@ impl Catalog {
     pub fn tools(&self) -> &[Tool] {
         &self.tools
     }
+
+    /// Of all definitions, whatever their order.
+    pub fn hash(&self) -> DefinitionHash {
+        let mut all: Vec<(&str, DefinitionHash)> =
+            self.tools.iter().map(|tool| (&*tool.name, tool.hash)).collect();
+        all.sort_unstable();
+        let mut context = Context::new(&SHA256);
+        for (name, DefinitionHash(hash)) in all {
+            context.update(name.as_bytes());
+            context.update(&hash);
+        }
+        DefinitionHash::of(context)
+    }
+
+    /// All definitions as a JSON array, to be stored.
+    pub fn to_json(&self) -> Vec<u8> {
+        let definitions: Vec<&[u8]> = self.tools.iter().map(|tool| &*tool.definition).collect();
+        [b"[".as_slice(), &definitions.join(&b","[..]), b"]"].concat()
+    }
+
+    /// What [`Self::to_json`] stored.
+    ///
+    /// # Errors
+    /// No array of definitions, or one of them cannot be used.
+    pub fn from_json(json: &[u8]) -> Result<Self, CatalogError> {
+        let definitions: Vec<&RawValue> = serde_json::from_slice(json)?;
+        let mut catalog = Self::default();
+        definitions.into_iter().try_for_each(|definition| catalog.add(definition))?;
+        Ok(catalog)
+    }
+}
+
+/// Tells definitions apart: the first half of a SHA-256. Somebody who makes a tool do something else
+/// must not be able to keep it, so it is no mere checksum.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct DefinitionHash([u8; 16]);
+
+impl DefinitionHash {
+    fn of(context: Context) -> Self {
+        let mut hash = [0; 16];
+        for (to, from) in hash.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Self(hash)
+    }
+
+    /// Of a definition. Members are sorted: the order they come in may be another each time.
+    fn of_definition(definition: &[u8]) -> Result<Self, serde_json::Error> {
+        let value: Value = serde_json::from_slice(definition)?;
+        let mut context = Context::new(&SHA256);
+        digest(&value, &mut context);
+        Ok(Self::of(context))
+    }
+}
+
+/// Depth is bounded: `serde_json` reads 128 levels.
+fn digest(value: &Value, to: &mut Context) {
+    match value {
+        Value::Array(items) => {
+            to.update(b"[");
+            for item in items {
+                digest(item, to);
+                to.update(b",");
+            }
+            to.update(b"]");
+        }
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            to.update(b"{");
+            for (name, value) in members {
+                to.update(Value::from(name.as_str()).to_string().as_bytes());
+                to.update(b":");
+                digest(value, to);
+                to.update(b",");
+            }
+            to.update(b"}");
+        }
+        scalar => to.update(scalar.to_string().as_bytes()),
+    }
+}
+
+impl fmt::Display for DefinitionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for DefinitionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<DefinitionHash> for String {
+    fn from(hash: DefinitionHash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for DefinitionHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        hex::decode(&text).map(Self).ok_or("a hash is 32 hexadecimal digits")
+    }
 }
 
 impl Tool {
@@ -111,13 +225,14 @@ impl Tool {
             name_at: at(parsed.name).ok_or(CatalogError::Name)?,
             description_at: parsed.description.and_then(at),
             has_title: parsed.title.is_some() || hints.title.is_some(),
+            hash: DefinitionHash::of_definition(&definition)?,
             definition: definition.clone(),
         })
     }
 
     /// The definition with these changes; nothing else is touched.
     pub(crate) fn render(&self, change: &Change<'_>) -> Bytes {
-        let quote = |text: &str| serde_json::Value::from(text).to_string();
+        let quote = |text: &str| Value::from(text).to_string();
         let edit = |range: &Range<usize>, with| {
             Edit::replace(&self.definition, self.definition.get(range.clone())?, with)
         };
@@ -220,6 +335,36 @@ mod tests {
             let change = Change { title: Some("a.b"), ..named("a_b") };
             assert_eq!(parse(json).render(&change), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn the_hash_is_of_what_a_definition_says() {
+        let hash = |json: &str| parse(json).hash;
+        let one = hash(r#"{"name":"a","inputSchema":{"x":1,"y":[1,2]}}"#);
+
+        assert_eq!(one, hash(r#"{ "inputSchema":{"y":[1,2],"x":1}, "name":"\u0061"}"#));
+        for other in [
+            r#"{"name":"a","inputSchema":{"x":1,"y":[2,1]}}"#,
+            r#"{"name":"a","inputSchema":{"x":1,"y":[12]}}"#,
+            r#"{"name":"a","inputSchema":{"x":"1","y":[1,2]}}"#,
+            r#"{"name":"a","inputSchema":{"x":1,"y":[1,2]},"description":""}"#,
+        ] {
+            assert_ne!(one, hash(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_is_stored_as_it_was() {
+        let mut catalog = Catalog::default();
+        catalog.add(&raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
+        catalog.add(&raw(r#"{"name":"b"}"#)).unwrap();
+
+        let read = Catalog::from_json(&catalog.to_json()).unwrap();
+
+        assert_eq!(read, catalog);
+        assert_eq!(read.hash(), catalog.hash());
+        assert_eq!(Catalog::from_json(b"[]").unwrap(), Catalog::default());
+        assert!(Catalog::from_json(b"{}").is_err());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
+
+use crate::hex;
 
 /// The secret that turns API keys into digests, so that a stolen digest is not a key and cannot be
 /// guessed offline.
@@ -34,8 +37,23 @@ impl fmt::Debug for Pepper {
 
 /// HMAC-SHA-256 of an API key. Looking one up takes time that says nothing of the key: who does
 /// not know the pepper cannot choose a digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct KeyDigest([u8; 32]);
+
+impl From<KeyDigest> for String {
+    fn from(digest: KeyDigest) -> Self {
+        hex::encode(&digest.0)
+    }
+}
+
+impl TryFrom<String> for KeyDigest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        hex::decode(&text).map(Self).ok_or("a digest is 64 hexadecimal digits")
+    }
+}
 
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

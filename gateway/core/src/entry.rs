@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{SessionMode, Transport};
 use http::{HeaderName, HeaderValue, Uri};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use crate::catalog::Tool;
 use crate::glob::Globs;
 use crate::rights::Access;
-use crate::{KeyDigest, Kind, Namespace, ResourceRef, ServerName};
+use crate::{DefinitionHash, KeyDigest, Kind, Namespace, ResourceRef, ServerName, stored};
 
 /// One resource, one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Entry {
     /// From an McpServer.
     Server(Arc<ServerEntry>),
@@ -37,7 +41,7 @@ impl Entry {
 }
 
 /// Orders claims of two resources to one name: the lesser wins.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// When the resource came to be, in any unit that grows.
     pub created: i64,
@@ -46,7 +50,8 @@ pub struct Claim {
 }
 
 /// A server to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ServerEntry {
     /// Its tenant.
     pub namespace: Namespace,
@@ -62,20 +67,45 @@ pub struct ServerEntry {
     pub credential: Option<Credential>,
     /// Bounds on time.
     pub timeouts: Timeouts,
+    /// Other tenants whose policies may grant it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed_to: Vec<Namespace>,
     pub(crate) tools: ToolRules,
 }
 
+impl ServerEntry {
+    /// How the rules of a tenant name the server: by its name, or as `NAMESPACE/NAME` if it is
+    /// another tenant's.
+    pub fn known_as(&self, tenant: &Namespace) -> ServerName {
+        if self.namespace == *tenant {
+            self.name.clone()
+        } else {
+            ServerName::new(&format!("{}/{}", self.namespace, self.name))
+        }
+    }
+}
+
 /// Where and how a server is reached. When it changes, connections are made anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// For Streamable HTTP.
+    #[serde(with = "stored::text")]
     pub streamable: Uri,
     /// For HTTP+SSE.
+    #[serde(with = "stored::text")]
     pub sse: Uri,
     /// Which of the two, or both in turn.
     pub transport: Transport,
     /// `Host` to send, if not the address's own.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "stored::header")]
     pub host: Option<HeaderValue>,
+    /// Dialled as it is, in place of what the host of the URL resolves to: the address of a Service
+    /// that the operator looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Authorities to trust in place of the system's, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Arc<str>>,
 }
 
 impl Endpoint {
@@ -91,11 +121,13 @@ impl Endpoint {
 }
 
 /// A header with a secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// Name of the header.
+    #[serde(with = "stored::text")]
     pub header: HeaderName,
     /// Its value, marked sensitive.
+    #[serde(with = "stored::secret")]
     pub value: HeaderValue,
 }
 
@@ -106,13 +138,16 @@ impl fmt::Debug for Credential {
 }
 
 /// Bounds on the time a server may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// To connect.
+    #[serde(with = "stored::millis")]
     pub connect: Duration,
     /// From one byte or progress notification to the next.
+    #[serde(with = "stored::millis")]
     pub request: Duration,
     /// For a whole call.
+    #[serde(with = "stored::millis")]
     pub total: Duration,
 }
 
@@ -127,23 +162,33 @@ impl Default for Timeouts {
 }
 
 /// Which of a server's tools are shown, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ToolRules {
     pub(crate) prefix: String,
     pub(crate) allow: Option<Globs>,
     pub(crate) deny: Option<Globs>,
     pub(crate) descriptions: BTreeMap<String, String>,
+    /// The definitions that were accepted, if no others may be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<Arc<BTreeMap<String, DefinitionHash>>>,
 }
 
 impl ToolRules {
-    pub(crate) fn show(&self, tool: &str) -> bool {
-        self.allow.as_ref().is_none_or(|allow| allow.matches(tool))
-            && !self.deny.as_ref().is_some_and(|deny| deny.matches(tool))
+    pub(crate) fn show(&self, tool: &Tool) -> bool {
+        self.allow.as_ref().is_none_or(|allow| allow.matches(&tool.name))
+            && !self.deny.as_ref().is_some_and(|deny| deny.matches(&tool.name))
+            && self.accepted.as_ref().is_none_or(|all| all.get(&*tool.name) == Some(&tool.hash))
+    }
+
+    /// The prefix for clients of another tenant, who must see whose the tool is: never none.
+    pub(crate) fn prefix_for(&self, server: &ServerName, own: bool) -> String {
+        if own || !self.prefix.is_empty() { self.prefix.clone() } else { format!("{server}_") }
     }
 }
 
 /// An API key, of which only digests are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct KeyEntry {
     /// Its tenant.
     pub namespace: Namespace,
@@ -157,13 +202,40 @@ pub struct KeyEntry {
     pub disabled: bool,
     /// Not valid from then on.
     pub expires_at: Option<Timestamp>,
-    pub(crate) digest: KeyDigest,
+    /// Its values, the newest first: more than one while a rotation overlaps.
+    pub values: Vec<KeyValue>,
     pub(crate) groups: Vec<String>,
     pub(crate) allow: Option<Arc<Access>>,
 }
 
+/// One value of an API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyValue {
+    /// All that is kept of it.
+    pub digest: KeyDigest,
+    /// Not valid from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// How and when it was made, if the operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minted: Option<Minted>,
+}
+
+/// How and when the operator made a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minted {
+    /// When.
+    pub at: Timestamp,
+    /// How it begins, for people.
+    pub prefix: String,
+    /// What asked for it: the value of the annotation of that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
 /// Rules and to whom they apply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyEntry {
     /// Its tenant.
     pub namespace: Namespace,
@@ -175,7 +247,8 @@ pub struct PolicyEntry {
 }
 
 /// To whom a policy applies.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Subject {
     User(String),
     Group(String),

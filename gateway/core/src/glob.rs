@@ -3,10 +3,12 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 /// A set of names given by patterns: `*` is any run of characters, `?` is one.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "Vec<String>", from = "Vec<String>")]
 pub(crate) struct Globs {
     patterns: Box<[String]>,
     matchers: Box<[WildMatch]>,
@@ -30,6 +32,18 @@ impl Globs {
     /// Whether no name is left out.
     pub(crate) const fn is_everything(&self) -> bool {
         self.everything
+    }
+}
+
+impl From<Vec<String>> for Globs {
+    fn from(patterns: Vec<String>) -> Self {
+        Self::new(&patterns)
+    }
+}
+
+impl From<Globs> for Vec<String> {
+    fn from(globs: Globs) -> Self {
+        globs.patterns.into_vec()
     }
 }
 

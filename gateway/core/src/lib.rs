@@ -13,17 +13,26 @@ mod digest;
 mod entry;
 mod exposed;
 mod glob;
+mod hex;
 mod name;
+mod ranges;
+pub mod report;
 mod resource;
 mod rights;
 mod snapshot;
+mod stored;
 mod tenant;
 
-pub use catalog::{Catalog, CatalogError, Tool};
+pub use catalog::{Catalog, CatalogError, DefinitionHash, Tool};
 pub use diagnostic::{Diagnostic, Reason};
 pub use digest::{KeyDigest, Pepper};
-pub use entry::{Claim, Credential, Endpoint, Entry, KeyEntry, PolicyEntry, ServerEntry, Timeouts};
+pub use entry::{
+    Claim, Credential, Endpoint, Entry, KeyEntry, KeyValue, Minted, PolicyEntry, ServerEntry,
+    Timeouts,
+};
 pub use name::{Kind, Namespace, ResourceRef, ServerName};
-pub use resource::{Invalid, Resource, Secrets};
+pub use ranges::{Forbidden, Range, RangeError};
+pub use resource::{Invalid, Place, References, Resource, Secrets};
 pub use snapshot::{Entries, Principal, Refusal, Snapshot};
+pub use stored::{Record, RecordError};
 pub use tenant::{CompiledTool, Scope, Server, Tenant};

@@ -3,12 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A tenant: a Kubernetes namespace.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Namespace(Arc<str>);
 
-/// The name of an McpServer within its namespace.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The name of an McpServer within its namespace; of one that another namespace exposes,
+/// `NAMESPACE/NAME`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ServerName(Arc<str>);
 
 impl Namespace {
@@ -60,7 +65,7 @@ impl fmt::Debug for ServerName {
 }
 
 /// The kinds of resources that become entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// McpServer
     Server,

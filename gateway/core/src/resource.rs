@@ -9,12 +9,15 @@ mod policy;
 mod secrets;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::{McpApiKey, McpPolicy, McpServer};
 use kube::ResourceExt;
 
-use crate::{Claim, Entry, Kind, Namespace, Pepper, ResourceRef};
+use crate::{Claim, DefinitionHash, Entry, KeyValue, Kind, Namespace, Pepper, ResourceRef};
 
 pub use secrets::Secrets;
 
@@ -72,28 +75,54 @@ impl Invalid {
     }
 }
 
+/// What a resource refers to, as it is at the moment.
+#[derive(Debug)]
+pub struct References<'a> {
+    /// Decides between resources that want one name.
+    pub claim: Claim,
+    /// The Secrets of its namespace.
+    pub secrets: &'a Secrets,
+    /// Keys the digests of API keys.
+    pub pepper: &'a Pepper,
+    /// Where the Service of an McpServer is reached, if it has one.
+    pub place: Option<Place>,
+    /// The definitions of an McpServer's tools that were accepted, if others are to be hidden.
+    pub accepted: Option<Arc<BTreeMap<String, DefinitionHash>>>,
+    /// The values that were made for an McpApiKey, the newest first.
+    pub minted: Vec<KeyValue>,
+}
+
+impl<'a> References<'a> {
+    /// Of a resource that needs no cluster.
+    pub const fn without_cluster(claim: Claim, secrets: &'a Secrets, pepper: &'a Pepper) -> Self {
+        Self { claim, secrets, pepper, place: None, accepted: None, minted: Vec::new() }
+    }
+}
+
+/// Where a Service is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name in the cluster, such as `mcp-git.team.svc`.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its cluster IP.
+    pub address: IpAddr,
+}
+
 impl Entry {
     /// The entry of a resource.
     ///
-    /// `claim` decides between resources that want one name, `pepper` keys the digests of API keys.
-    ///
     /// # Errors
     /// The first thing found wrong with the resource.
-    pub fn from_resource(
-        resource: &Resource,
-        claim: Claim,
-        secrets: &Secrets,
-        pepper: &Pepper,
-    ) -> Result<Self, Invalid> {
+    pub fn from_resource(resource: &Resource, references: References<'_>) -> Result<Self, Invalid> {
         let reference = resource.resource();
         check_name(&reference)?;
         match resource {
             Resource::Server(server) => {
-                server::entry(&server.spec, reference, claim, secrets).map(Self::Server)
+                server::entry(&server.spec, reference, references).map(Self::Server)
             }
-            Resource::Key(key) => {
-                key::entry(&key.spec, reference, claim, secrets, pepper).map(Self::Key)
-            }
+            Resource::Key(key) => key::entry(&key.spec, reference, references).map(Self::Key),
             Resource::Policy(policy) => policy::entry(&policy.spec, reference).map(Self::Policy),
         }
     }

@@ -3,14 +3,37 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::glob::Globs;
 
 /// Tools of servers, by patterns on both names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Access {
-    pub(crate) servers: Globs,
+    pub(crate) servers: ServerGlobs,
     /// Patterns on the names the server itself uses.
     pub(crate) tools: Globs,
+}
+
+/// Patterns on servers. One without a namespace matches servers of the rule's own namespace only,
+/// so that no `*` opens what another namespace exposes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ServerGlobs {
+    own: Globs,
+    exposed: Globs,
+}
+
+impl ServerGlobs {
+    pub(crate) fn new(patterns: &[String]) -> Self {
+        let (exposed, own): (Vec<_>, Vec<_>) =
+            patterns.iter().cloned().partition(|pattern| pattern.contains('/'));
+        Self { own: Globs::new(&own), exposed: Globs::new(&exposed) }
+    }
+
+    /// Whether the rule means the server, which is `NAMESPACE/NAME` for an exposed one.
+    pub(crate) fn matches(&self, server: &str) -> bool {
+        if server.contains('/') { self.exposed.matches(server) } else { self.own.matches(server) }
+    }
 }
 
 /// The rules that matched some principal. Principals of one entitlement share one view.
@@ -56,7 +79,8 @@ mod tests {
 
     fn access(server: &str, tool: &str) -> Arc<Access> {
         let globs = |pattern: &str| Globs::new(&[pattern.to_owned()]);
-        Arc::new(Access { servers: globs(server), tools: globs(tool) })
+        let servers = ServerGlobs::new(&[server.to_owned()]);
+        Arc::new(Access { servers, tools: globs(tool) })
     }
 
     #[test]
@@ -65,6 +89,22 @@ mod tests {
 
         assert!(!rights.on("git").allows("log"));
         assert!(!rights.on("git").may_allow());
+    }
+
+    #[test]
+    fn an_exposed_server_is_meant_by_its_full_name_only() {
+        for (pattern, server, meant) in [
+            ("*", "git", true),
+            ("*", "ops/git", false),
+            ("*/*", "ops/git", true),
+            ("*/*", "git", false),
+            ("ops/*", "ops/git", true),
+            ("ops/git", "dev/git", false),
+            ("git", "ops/git", false),
+        ] {
+            let globs = ServerGlobs::new(&[pattern.to_owned()]);
+            assert_eq!(globs.matches(server), meant, "{pattern} on {server}");
+        }
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Entries {
     tenants: BTreeMap<Namespace, TenantEntries>,
+    /// The servers of others that a tenant may be granted.
+    exposed: BTreeMap<Namespace, BTreeSet<(Namespace, ServerName)>>,
+    /// Tenants whose table is no longer what the entries say.
+    touched: BTreeSet<Namespace>,
 }
 
 /// The entries of one tenant.
@@ -30,10 +34,12 @@ pub(crate) struct TenantEntries {
 impl Entries {
     /// Adds an entry, or puts it in the place of the one from the same resource.
     pub fn apply(&mut self, entry: Entry) {
-        let entries = self.tenants.entry(entry.resource().namespace).or_default();
+        let namespace = entry.resource().namespace;
+        let entries = self.tenants.entry(namespace.clone()).or_default();
         match entry {
             Entry::Server(server) => {
-                entries.servers.insert(server.name.clone(), server);
+                let before = entries.servers.insert(server.name.clone(), server.clone());
+                self.expose(before.as_deref(), Some(&server));
             }
             Entry::Key(key) => {
                 entries.keys.insert(key.name.clone(), key);
@@ -42,6 +48,7 @@ impl Entries {
                 entries.policies.insert(policy.name.clone(), policy);
             }
         }
+        self.touched.insert(namespace);
     }
 
     /// Removes the entry of a resource. A server's catalog goes with it.
@@ -50,8 +57,9 @@ impl Entries {
         match resource.kind {
             Kind::Server => {
                 let name = ServerName::new(&resource.name);
-                entries.servers.remove(&name);
                 entries.catalogs.remove(&name);
+                let gone = entries.servers.remove(&name);
+                self.expose(gone.as_deref(), None);
             }
             Kind::Key => {
                 entries.keys.remove(&resource.name);
@@ -60,18 +68,63 @@ impl Entries {
                 entries.policies.remove(&resource.name);
             }
         }
-        if entries.servers.is_empty() && entries.keys.is_empty() && entries.policies.is_empty() {
+        if self.tenants.get(&resource.namespace).is_some_and(TenantEntries::is_empty) {
             self.tenants.remove(&resource.namespace);
         }
+        self.touched.insert(resource.namespace.clone());
     }
 
     /// Keeps what a server offers. Of a server that has no entry nothing is kept.
     pub fn offer(&mut self, namespace: &Namespace, server: &ServerName, catalog: Arc<Catalog>) {
         if let Some(entries) = self.tenants.get_mut(namespace)
-            && entries.servers.contains_key(server)
+            && let Some(entry) = entries.servers.get(server)
         {
+            self.touched.insert(namespace.clone());
+            self.touched.extend(entry.exposed_to.iter().cloned());
             entries.catalogs.insert(server.clone(), catalog);
         }
+    }
+
+    /// What a server offers, as far as it is known.
+    pub fn catalog(&self, namespace: &Namespace, server: &ServerName) -> Option<&Arc<Catalog>> {
+        self.tenants.get(namespace)?.catalogs.get(server)
+    }
+
+    /// Notes to whom a server was exposed and is now.
+    fn expose(&mut self, before: Option<&ServerEntry>, now: Option<&ServerEntry>) {
+        if let Some(entry) = before {
+            for tenant in &entry.exposed_to {
+                self.touched.insert(tenant.clone());
+                if let Some(exposed) = self.exposed.get_mut(tenant) {
+                    exposed.remove(&(entry.namespace.clone(), entry.name.clone()));
+                    if exposed.is_empty() {
+                        self.exposed.remove(tenant);
+                    }
+                }
+            }
+        }
+        if let Some(entry) = now {
+            for tenant in &entry.exposed_to {
+                self.touched.insert(tenant.clone());
+                let id = (entry.namespace.clone(), entry.name.clone());
+                self.exposed.entry(tenant.clone()).or_default().insert(id);
+            }
+        }
+    }
+
+    /// The servers that concern a tenant, its own and those exposed to it, each with its list.
+    pub(crate) fn servers_of(
+        &self,
+        tenant: &Namespace,
+    ) -> impl Iterator<Item = (&Arc<ServerEntry>, Option<&Arc<Catalog>>)> {
+        let own = self.tenants.get(tenant).into_iter().flat_map(|entries| {
+            entries.servers.iter().map(|(name, entry)| (entry, entries.catalogs.get(name)))
+        });
+        let exposed = self.exposed.get(tenant).into_iter().flatten().filter_map(|(owner, name)| {
+            let entries = self.tenants.get(owner)?;
+            Some((entries.servers.get(name)?, entries.catalogs.get(name)))
+        });
+        own.chain(exposed)
     }
 
     /// A server by name.
@@ -85,6 +138,12 @@ impl Entries {
     }
 }
 
+impl TenantEntries {
+    fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.keys.is_empty() && self.policies.is_empty()
+    }
+}
+
 /// An immutable routing table: who is who, and what each may see and call.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -94,20 +153,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles entries and catalogs. Only the tenants in `touched` are compiled anew, all others
-    /// are taken from `previous`; the tables of `previous` also tell who holds a tool's name.
-    pub fn build(entries: &Entries, touched: &BTreeSet<Namespace>, previous: &Self) -> Self {
+    /// Compiles entries and catalogs. Only tenants whose entries changed since the last time are
+    /// compiled anew, all others are taken from `previous`; the tables of `previous` also tell who
+    /// holds a tool's name.
+    pub fn build(entries: &mut Entries, previous: &Self) -> Self {
+        let touched = std::mem::take(&mut entries.touched);
+        let compile = |namespace: &Namespace, own: &TenantEntries| {
+            let before = previous.tenants.get(namespace);
+            match before {
+                Some(tenant) if !touched.contains(namespace) => tenant.clone(),
+                _ => {
+                    let servers = entries.servers_of(namespace);
+                    let before = before.map(AsRef::as_ref);
+                    Arc::new(Tenant::compile(namespace, own, servers, before))
+                }
+            }
+        };
         let tenants: BTreeMap<_, _> = entries
             .tenants
             .iter()
-            .map(|(namespace, entries)| {
-                let before = previous.tenants.get(namespace);
-                let tenant = match before {
-                    Some(tenant) if !touched.contains(namespace) => tenant.clone(),
-                    _ => Arc::new(Tenant::compile(namespace, entries, before.map(AsRef::as_ref))),
-                };
-                (namespace.clone(), tenant)
-            })
+            .map(|(namespace, own)| (namespace.clone(), compile(namespace, own)))
             .collect();
         let mut diagnostics: Vec<Diagnostic> =
             tenants.values().flat_map(|tenant| tenant.diagnostics().iter().cloned()).collect();
@@ -124,15 +189,17 @@ impl Snapshot {
         if principal.key.disabled {
             return Err(Refusal::Disabled);
         }
-        match principal.key.expires_at {
-            Some(end) if end <= now => Err(Refusal::Expired),
-            _ => Ok(principal.clone()),
+        let value = principal.key.values.iter().find(|value| value.digest == *digest);
+        let ends = [principal.key.expires_at, value.and_then(|value| value.not_after)];
+        if ends.into_iter().flatten().any(|end| end <= now) {
+            return Err(Refusal::Expired);
         }
+        Ok(principal.clone())
     }
 
     /// The same principal as this table has it; `None` when its key is no longer good.
     pub fn renew(&self, principal: &Principal, now: Timestamp) -> Option<Principal> {
-        let renewed = self.authenticate(&principal.key.digest, now).ok()?;
+        let renewed = self.authenticate(&principal.digest, now).ok()?;
         let same = renewed.key.name == principal.key.name
             && renewed.key.namespace == principal.key.namespace;
         same.then_some(renewed)
@@ -152,17 +219,20 @@ fn index_keys(
     let mut claims: Vec<Principal> = tenants
         .values()
         .flat_map(|tenant| {
-            tenant.keys().iter().map(|(key, entitlement)| Principal {
-                tenant: tenant.clone(),
-                key: key.clone(),
-                entitlement: *entitlement,
+            tenant.keys().iter().flat_map(|(key, entitlement)| {
+                key.values.iter().map(|value| Principal {
+                    tenant: tenant.clone(),
+                    key: key.clone(),
+                    digest: value.digest,
+                    entitlement: *entitlement,
+                })
             })
         })
         .collect();
     claims.sort_by(|a, b| a.key.claim.cmp(&b.key.claim));
     let mut principals = HashMap::with_capacity(claims.len());
     for principal in claims {
-        match principals.entry(principal.key.digest) {
+        match principals.entry(principal.digest) {
             MapEntry::Vacant(free) => {
                 free.insert(principal);
             }
@@ -198,6 +268,8 @@ pub struct Principal {
     pub tenant: Arc<Tenant>,
     /// The key that was presented.
     pub key: Arc<KeyEntry>,
+    /// Which of the key's values it was.
+    digest: KeyDigest,
     /// Index of the tenant's entitlement that is this principal's.
     pub(crate) entitlement: usize,
 }

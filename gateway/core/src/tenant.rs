@@ -39,6 +39,8 @@ pub struct Tenant {
 pub struct Server {
     /// Its facts.
     pub entry: Arc<ServerEntry>,
+    /// Whether it is the tenant's, not one exposed to it.
+    own: bool,
     /// What it offers; `None` until it first said.
     pub catalog: Option<Arc<Catalog>>,
     /// Indices of its tools.
@@ -52,6 +54,8 @@ pub struct Server {
 pub struct CompiledTool {
     /// Whose tool it is.
     pub server: Arc<ServerEntry>,
+    /// How the tenant's rules name the server.
+    known_as: ServerName,
     /// The name its server uses.
     pub name: Box<str>,
     /// Whether a call may be sent twice.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gateway_core::{Claim, Entry, Pepper, ResourceRef, Secrets};
+use gateway_core::{Claim, Entry, Pepper, References, ResourceRef, Secrets};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -232,7 +232,8 @@ impl Directory {
                 let tie = path.to_string_lossy().into();
                 let claim = self.claims.entry(reference.clone());
                 let claim = claim.or_insert(Claim { created: self.round, tie }).clone();
-                match Entry::from_resource(resource, claim, &secrets, &self.pepper) {
+                let references = References::without_cluster(claim, &secrets, &self.pepper);
+                match Entry::from_resource(resource, references) {
                     Ok(entry) => {
                         entries.insert(reference, entry);
                     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::{Invalid, SUBDOMAIN};
 use crate::glob::Globs;
-use crate::rights::Access;
+use crate::rights::{Access, ServerGlobs};
 
 /// Names of users, groups and keys, as the CRDs bound them.
 pub(super) const NAME: RangeInclusive<usize> = 1..=SUBDOMAIN;
 /// Names of tools, and patterns on them.
 pub(super) const TOOL: RangeInclusive<usize> = 1..=128;
-/// Names of servers, and patterns on them.
-const SERVER: RangeInclusive<usize> = 1..=63;
+/// Names of servers with or without a namespace, and patterns on them.
+const SERVER: RangeInclusive<usize> = 1..=127;
 /// Most items of a list of patterns.
 pub(super) const MANY: usize = 256;
 
@@ -68,18 +68,18 @@ pub(super) fn access(
     servers: &[String],
     tools: &[String],
 ) -> Result<Arc<Access>, Invalid> {
-    let globs = |list: &str, patterns: &[String], bounds| {
+    let check = |list: &str, patterns: &[String], bounds| {
         let field = format!("{field}.{list}");
         if patterns.is_empty() {
             let problem = "must not be an empty list; leave it out to mean all, or name at least \
                            one";
             return Err(Invalid::field(field, problem));
         }
-        items(&field, patterns, MANY, bounds)?;
-        Ok(Globs::new(patterns))
+        items(&field, patterns, MANY, bounds)
     };
-    let (servers, tools) = (globs("servers", servers, SERVER)?, globs("tools", tools, TOOL)?);
-    Ok(Arc::new(Access { servers, tools }))
+    check("servers", servers, SERVER)?;
+    check("tools", tools, TOOL)?;
+    Ok(Arc::new(Access { servers: ServerGlobs::new(servers), tools: Globs::new(tools) }))
 }
 
 /// A text of characters that are all allowed, and at least one.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crds::McpApiKeySpec;
+use crds::{KeySource, McpApiKeySpec};
 
 use super::field::{NAME, access, description, items, length};
-use super::{Invalid, Secrets};
-use crate::{Claim, KeyEntry, Pepper, ResourceRef};
+use super::{Invalid, References, Secrets};
+use crate::{KeyDigest, KeyEntry, KeyValue, Namespace, Pepper, ResourceRef};
 
 /// Shortest API key: less can be guessed online.
 const MIN_KEY: usize = 12;
@@ -14,9 +14,7 @@ const MIN_KEY: usize = 12;
 pub(super) fn entry(
     spec: &McpApiKeySpec,
     ResourceRef { namespace, name, .. }: ResourceRef,
-    claim: Claim,
-    secrets: &Secrets,
-    pepper: &Pepper,
+    References { claim, secrets, pepper, minted, .. }: References<'_>,
 ) -> Result<Arc<KeyEntry>, Invalid> {
     length("spec.user", &spec.user, NAME)?;
     items("spec.groups", &spec.groups, 64, NAME)?;
@@ -25,13 +23,40 @@ pub(super) fn entry(
         None => None,
         Some(allow) => Some(access("spec.allow", &allow.servers, &allow.tools)?),
     };
-    let Some(source) = &spec.value_from else {
-        let problem = "is needed: without a cluster nobody makes keys, so name a Secret that \
-                       stands in this directory";
-        return Err(Invalid::field("spec.valueFrom", problem));
+    let values = match &spec.value_from {
+        Some(source) => {
+            let digest = given(source, secrets, pepper, &namespace)?;
+            vec![KeyValue { digest, not_after: None, minted: None }]
+        }
+        None if minted.is_empty() => {
+            let problem = "is needed: without a cluster nobody makes keys, so name a Secret that \
+                           stands in this directory";
+            return Err(Invalid::field("spec.valueFrom", problem));
+        }
+        None => minted,
     };
+    Ok(Arc::new(KeyEntry {
+        namespace,
+        name,
+        user: spec.user.as_str().into(),
+        claim,
+        disabled: spec.disabled,
+        expires_at: spec.expires_at.as_ref().map(|time| time.0),
+        values,
+        groups: spec.groups.clone(),
+        allow,
+    }))
+}
+
+/// The digest of a key that stands in a Secret.
+fn given(
+    source: &KeySource,
+    secrets: &Secrets,
+    pepper: &Pepper,
+    namespace: &Namespace,
+) -> Result<KeyDigest, Invalid> {
     let field = "spec.valueFrom.secretKeyRef";
-    let value = secrets.read(field, &source.secret_key_ref, &namespace)?;
+    let value = secrets.read(field, &source.secret_key_ref, namespace)?;
     let problem = if value.len() < MIN_KEY {
         Some(format!("holds a key of fewer than {MIN_KEY} characters, which could be guessed"))
     } else if !value.chars().all(|c| c.is_ascii_graphic()) {
@@ -43,15 +68,5 @@ pub(super) fn entry(
         let secret = source.secret_key_ref.name.clone();
         return Err(Invalid::Reference { field: field.to_owned(), secret, problem });
     }
-    Ok(Arc::new(KeyEntry {
-        namespace,
-        name,
-        user: spec.user.as_str().into(),
-        claim,
-        disabled: spec.disabled,
-        expires_at: spec.expires_at.as_ref().map(|time| time.0),
-        digest: pepper.digest(value.as_bytes()),
-        groups: spec.groups.clone(),
-        allow,
-    }))
+    Ok(pepper.digest(value.as_bytes()))
 }

@@ -13,6 +13,8 @@ use crate::Namespace;
 
 /// Longest API key and longest credential that is read: no header carries more to every server.
 const MAX_SECRET: usize = 4096;
+/// Longest list of certificates: some 100 of them.
+const MAX_CERTIFICATES: usize = 256 * 1024;
 
 /// The Secrets that resources may refer to: those of their own namespace.
 #[derive(Default)]
@@ -28,6 +30,26 @@ impl Secrets {
     /// The text that `reference`, which stands at `field`, refers to.
     pub(super) fn read(
         &self,
+        field: &str,
+        reference: &SecretKeyRef,
+        namespace: &Namespace,
+    ) -> Result<String, Invalid> {
+        self.read_within(MAX_SECRET, field, reference, namespace)
+    }
+
+    /// The same for certificates.
+    pub(super) fn read_large(
+        &self,
+        field: &str,
+        reference: &SecretKeyRef,
+        namespace: &Namespace,
+    ) -> Result<String, Invalid> {
+        self.read_within(MAX_CERTIFICATES, field, reference, namespace)
+    }
+
+    fn read_within(
+        &self,
+        most: usize,
         field: &str,
         reference: &SecretKeyRef,
         namespace: &Namespace,
@@ -58,8 +80,8 @@ impl Secrets {
             .map_err(|_| wrong(format!("holds bytes that are no text under the key {key}")))?;
         // `echo key | base64` leaves a line end that no header can carry.
         let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() || text.len() > MAX_SECRET {
-            return Err(wrong(format!("must hold 1 to {MAX_SECRET} bytes under the key {key}")));
+        if text.is_empty() || text.len() > most {
+            return Err(wrong(format!("must hold 1 to {most} bytes under the key {key}")));
         }
         Ok(text.to_owned())
     }

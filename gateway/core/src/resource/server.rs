@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{McpServerSpec, Tools};
+use crds::{McpServerSpec, Tls, Tools};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri, header};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::field::{MANY, TOOL, consists, count, description, duration, items, length};
-use super::{Invalid, Secrets};
+use super::{Invalid, Place, References, Secrets, is_label};
 use crate::entry::ToolRules;
 use crate::glob::Globs;
-use crate::{
-    Claim, Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName, Timeouts,
-};
+use crate::{Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName, Timeouts};
 
 /// Longest URL and longest path.
 const MAX_URL: usize = 2048;
@@ -22,8 +22,7 @@ const MAX_URL: usize = 2048;
 pub(super) fn entry(
     spec: &McpServerSpec,
     ResourceRef { namespace, name, .. }: ResourceRef,
-    claim: Claim,
-    secrets: &Secrets,
+    References { claim, secrets, place, accepted, .. }: References<'_>,
 ) -> Result<Arc<ServerEntry>, Invalid> {
     let name = ServerName::new(&name);
     description(spec.description.as_ref())?;
@@ -31,20 +30,50 @@ pub(super) fn entry(
         None => None,
         Some(given) => Some(credential(given, secrets, &namespace)?),
     };
+    let authorities = match &spec.tls {
+        None => None,
+        Some(tls) => Some(authorities(tls, secrets, &namespace)?),
+    };
     Ok(Arc::new(ServerEntry {
         claim,
-        endpoint: endpoint(spec)?,
+        endpoint: endpoint(spec, place, authorities)?,
         session: spec.session,
         credential,
         timeouts: timeouts(spec)?,
-        tools: tool_rules(&spec.tools, &name)?,
+        tools: ToolRules { accepted, ..tool_rules(&spec.tools, &name)? },
+        exposed_to: exposed_to(spec, &namespace)?,
         namespace,
         name,
     }))
 }
 
-fn endpoint(spec: &McpServerSpec) -> Result<Endpoint, Invalid> {
-    let url = parse_url(&spec.url)?;
+fn endpoint(
+    spec: &McpServerSpec,
+    place: Option<Place>,
+    authorities: Option<Arc<str>>,
+) -> Result<Endpoint, Invalid> {
+    let address = place.as_ref().map(|place| place.address);
+    let written = match (&spec.url, &spec.workload, &spec.service) {
+        (Some(url), None, None) => url.clone(),
+        (None, Some(_), None) | (None, None, Some(_)) => {
+            let Some(Place { host, port, .. }) = place else {
+                let problem = "has a workload or a service, which need a cluster; in a directory \
+                               of manifests write spec.url";
+                return Err(Invalid::field("spec", problem));
+            };
+            let scheme = if authorities.is_some() { "https" } else { "http" };
+            format!("{scheme}://{host}:{port}")
+        }
+        _ => {
+            let problem = "must have exactly one of workload, service, url: what to run, a Service \
+                           of this namespace, or where else the server is";
+            return Err(Invalid::field("spec", problem));
+        }
+    };
+    let url = parse_url(&written)?;
+    if authorities.is_some() && url.scheme != Scheme::HTTPS {
+        return Err(Invalid::field("spec.tls", "needs a spec.url that starts with https://"));
+    }
     let wrong_path = |problem| Invalid::field("spec.path", problem);
     let path = match spec.path.as_deref() {
         None => None,
@@ -79,6 +108,8 @@ fn endpoint(spec: &McpServerSpec) -> Result<Endpoint, Invalid> {
         sse: at("/sse")?,
         transport: spec.transport,
         host: spec.host_header.as_deref().map(host_header).transpose()?,
+        address,
+        authorities,
     })
 }
 
@@ -214,6 +245,40 @@ const RESERVED_HEADERS: [&str; 13] = [
     "upgrade",
 ];
 
+/// The certificates to trust, as they stand in the Secret.
+fn authorities(tls: &Tls, secrets: &Secrets, namespace: &Namespace) -> Result<Arc<str>, Invalid> {
+    let field = "spec.tls.caSecretRef";
+    let text = secrets.read_large(field, &tls.ca_secret_ref, namespace)?;
+    let readable = CertificateDer::pem_slice_iter(text.as_bytes())
+        .try_fold(0, |count, certificate| certificate.map(|_| count + 1));
+    match readable {
+        Ok(1..) => Ok(text.into()),
+        _ => Err(Invalid::Reference {
+            field: field.to_owned(),
+            secret: tls.ca_secret_ref.name.clone(),
+            problem: format!(
+                "holds no certificates as PEM under the key {}",
+                tls.ca_secret_ref.key
+            ),
+        }),
+    }
+}
+
+fn exposed_to(spec: &McpServerSpec, namespace: &Namespace) -> Result<Vec<Namespace>, Invalid> {
+    let mut all = spec.expose_to.clone().unwrap_or_default();
+    count("spec.exposeTo", all.len(), 64)?;
+    for (at, other) in all.iter().enumerate() {
+        if other.len() > 63 || !is_label(other) {
+            let problem = "must be the name of a namespace";
+            return Err(Invalid::field(format_args!("spec.exposeTo[{at}]"), problem));
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all.retain(|other| other != namespace.as_str());
+    Ok(all.iter().map(|other| Namespace::new(other)).collect())
+}
+
 fn timeouts(spec: &McpServerSpec) -> Result<Timeouts, Invalid> {
     let defaults = Timeouts::default();
     let Some(given) = &spec.timeouts else { return Ok(defaults) };
@@ -257,5 +322,6 @@ fn tool_rules(given: &Tools, server: &ServerName) -> Result<ToolRules, Invalid> 
         allow: globs("spec.tools.allow", given.allow.as_ref())?,
         deny: globs("spec.tools.deny", given.deny.as_ref())?,
         descriptions,
+        accepted: None,
     })
 }

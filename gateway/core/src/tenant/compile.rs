@@ -15,12 +15,13 @@ use crate::{Catalog, Namespace, ServerEntry, ServerName, Tool};
 impl Tenant {
     /// Compiles the entries of one tenant. `previous` tells who holds which name, and lends the
     /// tools of servers that are as they were.
-    pub(crate) fn compile(
+    pub(crate) fn compile<'a>(
         namespace: &Namespace,
         entries: &TenantEntries,
+        servers: impl Iterator<Item = (&'a Arc<ServerEntry>, Option<&'a Arc<Catalog>>)>,
         previous: Option<&Self>,
     ) -> Self {
-        let (servers, tools) = compile_tools(entries, previous);
+        let (servers, tools) = compile_tools(namespace, servers, previous);
         let (names, nameless, diagnostics) = settle_names(&servers, &tools, previous);
         let (keys, entitlements) = entitle(entries);
         Self {
@@ -38,10 +39,11 @@ impl Tenant {
     /// A server as it was, if nothing about it is new, and its tools.
     fn unchanged(
         &self,
+        name: &ServerName,
         entry: &Arc<ServerEntry>,
         catalog: Option<&Arc<Catalog>>,
     ) -> Option<(&Server, &[Arc<CompiledTool>])> {
-        let server = self.servers.get(&entry.name)?;
+        let server = self.servers.get(name)?;
         let same = Arc::ptr_eq(&server.entry, entry)
             && server.catalog.as_ref().map(Arc::as_ptr) == catalog.map(Arc::as_ptr);
         let tools = self.tools.get(server.tools.clone())?;
@@ -49,46 +51,59 @@ impl Tenant {
     }
 }
 
-fn compile_tools(
-    entries: &TenantEntries,
+fn compile_tools<'a>(
+    tenant: &Namespace,
+    servers: impl Iterator<Item = (&'a Arc<ServerEntry>, Option<&'a Arc<Catalog>>)>,
     previous: Option<&Tenant>,
 ) -> (BTreeMap<ServerName, Server>, Vec<Arc<CompiledTool>>) {
     let mut tools = Vec::new();
-    let servers = entries
-        .servers
-        .iter()
-        .map(|(name, entry)| {
-            let catalog = entries.catalogs.get(name);
+    let servers = servers
+        .map(|(entry, catalog)| {
+            let name = entry.known_as(tenant);
+            let own = entry.namespace == *tenant;
             let start = tools.len();
-            let before = previous.and_then(|previous| previous.unchanged(entry, catalog));
+            let before = previous.and_then(|previous| previous.unchanged(&name, entry, catalog));
             let names = if let Some((server, before)) = before {
                 tools.extend_from_slice(before);
                 server.names.clone()
             } else {
-                tools.extend(catalog.iter().flat_map(|catalog| compile_server(entry, catalog)));
+                let prefix = entry.tools.prefix_for(&entry.name, own);
+                let compile = |catalog| compile_server(entry, &name, &prefix, catalog);
+                tools.extend(catalog.map(|catalog| compile(catalog)).into_iter().flatten());
                 let new = tools.iter().skip(start).enumerate();
                 Arc::new(new.map(|(offset, tool)| (tool.name.clone(), offset)).collect())
             };
             let tools = start..tools.len();
-            let server = Server { entry: entry.clone(), catalog: catalog.cloned(), tools, names };
-            (name.clone(), server)
+            let (entry, catalog) = (entry.clone(), catalog.cloned());
+            (name, Server { entry, own, catalog, tools, names })
         })
         .collect();
     (servers, tools)
 }
 
-fn compile_server(entry: &Arc<ServerEntry>, catalog: &Catalog) -> Vec<Arc<CompiledTool>> {
-    let rules = &entry.tools;
-    let shown: Vec<_> = catalog.tools().iter().filter(|tool| rules.show(&tool.name)).collect();
+fn compile_server(
+    entry: &Arc<ServerEntry>,
+    known_as: &ServerName,
+    prefix: &str,
+    catalog: &Catalog,
+) -> Vec<Arc<CompiledTool>> {
+    let shown: Vec<_> = catalog.tools().iter().filter(|tool| entry.tools.show(tool)).collect();
     let own_names: Vec<&str> = shown.iter().map(|tool| &*tool.name).collect();
-    let exposed = exposed_names(&rules.prefix, &own_names);
-    let compile = |(tool, exposed)| Arc::new(CompiledTool::new(entry, tool, exposed));
+    let exposed = exposed_names(prefix, &own_names);
+    let compile =
+        |(tool, exposed)| Arc::new(CompiledTool::new(entry, known_as, tool, prefix, exposed));
     shown.into_iter().zip(exposed).map(compile).collect()
 }
 
 impl CompiledTool {
-    fn new(server: &Arc<ServerEntry>, tool: &Tool, exposed: String) -> Self {
-        let ToolRules { prefix, descriptions, .. } = &server.tools;
+    fn new(
+        server: &Arc<ServerEntry>,
+        known_as: &ServerName,
+        tool: &Tool,
+        prefix: &str,
+        exposed: String,
+    ) -> Self {
+        let ToolRules { descriptions, .. } = &server.tools;
         let description = descriptions.get(&*tool.name).map(String::as_str);
         let own = Change { name: &tool.name, description, title: None };
         // People should see what a name was before it had to be changed or cut.
@@ -98,6 +113,7 @@ impl CompiledTool {
             listed: Rendered::new(tool.render(&Change { name: &exposed, title, ..own })),
             own: Rendered::new(tool.render(&own)),
             server: server.clone(),
+            known_as: known_as.clone(),
             name: tool.name.clone(),
             replayable: tool.replayable,
             exposed: exposed.into(),

@@ -20,8 +20,9 @@ pub(super) fn settle_names(
 ) -> Settled {
     let held = Held { servers, tools, previous };
     let mut by_claim: Vec<&Server> = servers.values().collect();
+    // The tenant's own servers first, whatever others expose to it and when.
     // Stable: equal claims, as of two servers in one file, are decided by name.
-    by_claim.sort_by_key(|server| &server.entry.claim);
+    by_claim.sort_by_key(|server| (!server.own, &server.entry.claim));
 
     let mut names: HashMap<Arc<str>, usize> = HashMap::with_capacity(tools.len());
     let mut nameless = HashSet::new();
@@ -59,18 +60,17 @@ struct Held<'a> {
 impl Held<'_> {
     /// The server of the table before, if it is the same: one that was deleted and made anew under
     /// its name has a claim of its own.
-    fn before(&self, server: &Server) -> Option<&Server> {
-        self.previous?
-            .server(&server.entry.name)
-            .filter(|before| before.entry.claim == server.entry.claim)
+    fn before(&self, name: &ServerName) -> Option<&Server> {
+        let server = self.servers.get(name)?;
+        self.previous?.servers.get(name).filter(|before| before.entry.claim == server.entry.claim)
     }
 
     /// Index of the tool that held the name and still claims it.
     fn holder(&self, name: &str) -> Option<usize> {
         let previous = self.previous?;
         let tool = previous.tools.get(*previous.names.get(name)?)?;
-        let server = self.servers.get(&tool.server.name)?;
-        let at = self.before(server).and_then(|_| server.find(&tool.name))?;
+        let server = self.servers.get(&tool.known_as)?;
+        let at = self.before(&tool.known_as).and_then(|_| server.find(&tool.name))?;
         self.tools.get(at).filter(|tool| *tool.exposed == *name).map(|_| at)
     }
 
@@ -79,8 +79,7 @@ impl Held<'_> {
     fn is_first_claim(&self, tool: usize) -> bool {
         self.tools
             .get(tool)
-            .and_then(|tool| self.servers.get(&tool.server.name))
-            .and_then(|server| self.before(server))
+            .and_then(|tool| self.before(&tool.known_as))
             .is_none_or(|before| before.catalog.is_none())
     }
 }

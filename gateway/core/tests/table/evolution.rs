@@ -105,7 +105,7 @@ proptest! {
             }
 
             // Tools that were taken over from the table before are those that would be made anew.
-            let fresh = Snapshot::build(&world.entries, &[].into(), &Snapshot::default());
+            let fresh = Snapshot::build(&mut world.entries, &Snapshot::default());
             for (view, (list, _)) in views(&fresh).iter().filter(|(view, _)| view.1 != "*") {
                 prop_assert_eq!(&after[view].0, list, "{:?}", view);
             }

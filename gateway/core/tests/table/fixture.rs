@@ -1,11 +1,10 @@
 //! Builders, and a world in which manifests and lists become a table.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use gateway_core::{
-    Catalog, Claim, Entries, Entry, Invalid, Kind, Namespace, Pepper, Principal, Refusal, Resource,
-    ResourceRef, Scope, Secrets, ServerName, Snapshot,
+    Catalog, Claim, Entries, Entry, Invalid, Kind, Namespace, Pepper, Principal, References,
+    Refusal, Resource, ResourceRef, Scope, Secrets, ServerName, Snapshot,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -14,8 +13,10 @@ use serde_json::{Value, json};
 /// A moment before every `expiresAt` that a test does not choose itself.
 pub(crate) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
+pub(crate) static PEPPER: LazyLock<Pepper> = LazyLock::new(|| Pepper::new(b"pepper"));
+
 pub(crate) fn pepper() -> Pepper {
-    Pepper::new(b"pepper")
+    PEPPER.clone()
 }
 
 /// A resource, or why it does not fit the types.
@@ -57,12 +58,14 @@ pub(crate) fn claim(created: i64) -> Claim {
 }
 
 pub(crate) fn from_resource(manifest: Value, secrets: &Secrets) -> Result<Entry, Invalid> {
-    Entry::from_resource(&resource(manifest).unwrap(), claim(0), secrets, &pepper())
+    let references = References::without_cluster(claim(0), secrets, &PEPPER);
+    Entry::from_resource(&resource(manifest).unwrap(), references)
 }
 
 fn entry(manifest: Value, created: i64, secrets: &Secrets) -> Entry {
     let resource = resource(manifest).unwrap();
-    Entry::from_resource(&resource, claim(created), secrets, &pepper()).unwrap()
+    let references = References::without_cluster(claim(created), secrets, &PEPPER);
+    Entry::from_resource(&resource, references).unwrap()
 }
 
 /// A server whose manifest is as old as `created`.
@@ -132,22 +135,20 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, entry: Entry) {
-        let touched = entry.resource().namespace;
         self.entries.apply(entry);
-        self.build_touching(touched);
+        self.build();
     }
 
     pub(crate) fn delete(&mut self, kind: Kind, id: &str) {
         let (namespace, name) = id.split_once('/').unwrap();
         let namespace = Namespace::new(namespace);
-        let resource = ResourceRef { namespace: namespace.clone(), kind, name: name.into() };
-        self.entries.delete(&resource);
-        self.build_touching(namespace);
+        self.entries.delete(&ResourceRef { namespace, kind, name: name.into() });
+        self.build();
     }
 
     pub(crate) fn offer(&mut self, server: &str, tools: &[&str]) {
         self.keep(server, tools);
-        self.build_touching(Namespace::new(server.split_once('/').unwrap().0));
+        self.build();
     }
 
     /// Takes a list without building a table.
@@ -158,19 +159,7 @@ impl World {
     }
 
     pub(crate) fn build(&mut self) {
-        let all: BTreeSet<_> = self.entries.servers().map(|s| s.namespace.clone()).collect();
-        self.snapshot = Snapshot::build(&self.entries, &all, &self.snapshot);
-    }
-
-    /// As after a restart that lost nothing.
-    pub(crate) fn build_all(&mut self) {
-        self.build_touching(Namespace::new("a"));
-        self.build_touching(Namespace::new("b"));
-    }
-
-    pub(crate) fn build_touching(&mut self, namespace: Namespace) {
-        let touched = BTreeSet::from([namespace]);
-        self.snapshot = Snapshot::build(&self.entries, &touched, &self.snapshot);
+        self.snapshot = Snapshot::build(&mut self.entries, &self.snapshot);
     }
 
     pub(crate) fn present(&self, key: &str, now: Timestamp) -> Result<Principal, Refusal> {

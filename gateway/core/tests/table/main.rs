@@ -5,6 +5,7 @@
 mod bounds;
 mod cel;
 mod evolution;
+mod exposed;
 mod fixture;
 mod keys;
 mod manifests;
@@ -12,4 +13,5 @@ mod names;
 mod rebuild;
 mod refusals;
 mod rights;
+mod stored;
 mod universe;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use gateway_core::{Entry, Invalid, Secrets};
+use gateway_core::{Entry, Invalid, References, Secrets};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -72,7 +72,8 @@ pub(crate) fn read(mut manifest: Value) -> Result<Entry, Unfit> {
         }
     }
     let resource = resource(manifest).map_err(Unfit::Shape)?;
-    Entry::from_resource(&resource, claim(0), &secrets, &pepper()).map_err(Unfit::Invalid)
+    Entry::from_resource(&resource, References::without_cluster(claim(0), &secrets, &pepper()))
+        .map_err(Unfit::Invalid)
 }
 
 fn weather() -> String {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::fixture::{Listed, World, list, scope};
 use crate::universe::{KEYS, SERVERS, Universe, universe};
-use gateway_core::{Entry, Namespace, Scope};
+use gateway_core::{Entry, Scope};
 
 /// What anybody can tell of a table.
 type Seen = (Vec<(Vec<Listed>, u64)>, Vec<String>);
@@ -51,23 +51,18 @@ proptest! {
 
         // Some steps have a table each, others share one.
         for (step, build) in steps.into_iter().zip(builds) {
-            let touched = match step {
-                Step::Apply(entry) => {
-                    let namespace = entry.resource().namespace;
-                    world.entries.apply(entry);
-                    namespace
-                }
+            match step {
+                Step::Apply(entry) => world.entries.apply(entry),
                 Step::Offer(at) => {
                     let server = &universe.servers[at];
                     world.keep(&server.id, &server.tools);
-                    Namespace::new(server.id.split_once('/').unwrap().0)
                 }
-            };
+            }
             if build {
-                world.build_touching(touched);
+                world.build();
             }
         }
-        world.build_all();
+        world.build();
 
         prop_assert_eq!(seen(&world), expected);
     }

@@ -1,0 +1,101 @@
+//! Entries as operator and gateway hand them on.
+
+use gateway_core::{Entry, Record};
+use serde_json::{Value, json};
+
+use crate::fixture::{from_resource, key, manifest, policy, secret};
+
+fn record(entry: Entry) -> Record {
+    Record::new("uid".to_owned(), 3, 7, entry)
+}
+
+fn server() -> Entry {
+    let spec = json!({
+        "url": "https://host:8443/x/mcp?team=a",
+        "transport": "Sse",
+        "session": "PerClient",
+        "hostHeader": "weather.example.com",
+        "credentials": {"secretRef": {"name": "s", "key": "token"}},
+        "timeouts": {"connect": "1s", "total": "1h"},
+        "tools": {
+            "prefix": "w_",
+            "allow": ["a*"],
+            "deny": ["b"],
+            "overrides": {"a": {"description": "d"}},
+        },
+        "exposeTo": ["other"],
+    });
+    from_resource(manifest("McpServer", "a", "w", &spec), &secret("a", "s", "token", "t\u{f6}p"))
+        .unwrap()
+}
+
+fn all() -> [Entry; 3] {
+    [
+        server(),
+        key("a/k", json!({"groups": ["g"], "allow": {}, "expiresAt": "2030-01-01T00:00:00Z"})),
+        policy(
+            "a/p",
+            &json!([{"user": "u"}, {"group": "g"}, {"key": "k"}]),
+            &json!([{"servers": ["x*", "b/*"]}, {"effect": "Deny", "tools": ["t"]}]),
+        ),
+    ]
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    for entry in all() {
+        let record = record(entry);
+
+        let json = record.to_json().unwrap();
+
+        let read = Record::parse(&json).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.to_json().unwrap(), json);
+    }
+}
+
+#[test]
+fn a_credential_that_was_stored_is_still_a_secret() {
+    let read = Record::parse(&record(server()).to_json().unwrap()).unwrap();
+
+    let Entry::Server(server) = &read.entry else { panic!("{read:?}") };
+    assert!(server.credential.as_ref().unwrap().value.is_sensitive());
+    assert!(!format!("{read:?}").contains("t\u{f6}p"));
+}
+
+#[test]
+fn a_later_layout_is_refused_and_unknown_fields_are_not() {
+    let json = record(server()).to_json().unwrap();
+    let mut value: Value = serde_json::from_slice(&json).unwrap();
+
+    value["entry"]["server"]["later"] = json!(1);
+    assert!(Record::parse(value.to_string().as_bytes()).is_ok());
+
+    value["version"] = json!(2);
+    let error = Record::parse(value.to_string().as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("version 2") && error.contains("upgrade"), "{error}");
+    for json in ["", "{}", "[]", r#"{"version":1}"#, r#"{"version":-1}"#] {
+        assert!(Record::parse(json.as_bytes()).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn a_writer_of_an_earlier_term_or_generation_is_told_apart() {
+    let at = |term, generation| Record::new("uid".to_owned(), generation, term, server());
+    let other = Record::new("other".to_owned(), 1, 1, server());
+
+    for (record, older) in
+        [(at(7, 3), false), (at(6, 9), true), (at(7, 2), true), (at(8, 1), false), (other, false)]
+    {
+        assert_eq!(record.is_older_than(&at(7, 3)), older, "{} {}", record.term, record.generation);
+    }
+}
+
+#[test]
+fn who_wrote_it_does_not_change_what_it_says() {
+    let one = Record::new("uid".to_owned(), 3, 7, server());
+
+    assert!(one.says(&Record::new("uid".to_owned(), 3, 8, server())));
+    assert!(!one.says(&Record::new("uid".to_owned(), 4, 7, server())));
+    assert!(!one.says(&record(key("a/k", json!({})))));
+}
