@@ -1,13 +1,15 @@
 //! `McpApiKey`: a key that an AI client presents, and whom it speaks for.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::SecretKeyRef;
 use crate::selector::{everything, not_empty};
+use crate::{SecretKeyRef, secret};
 
 /// Whom a key speaks for, where its value comes from and what it may use.
+// `valueFrom` and `rotation` are not nullable: `has()` must not count an explicit null as set.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "fairway.dev",
@@ -67,6 +69,9 @@ use crate::selector::{everything, not_empty};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.valueFrom) || !has(self.rotation)")
+    .message("must be left out beside valueFrom: the operator replaces only keys that it made")
+    .field_path(".rotation"))]
 pub struct McpApiKeySpec {
     /// The user this key speaks for, as policies and the audit log name them. Several keys may
     /// speak for one user.
@@ -85,19 +90,23 @@ pub struct McpApiKeySpec {
 
     /// Where the value of the key comes from. When left out, the operator makes a key and puts it
     /// into a Secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KeySource")]
     pub value_from: Option<KeySource>,
 
     /// Name of the Secret into which the operator puts the key it makes, with the URL of the gateway
     /// and a ready `mcp.json` for clients. The Secret may be deleted once it is collected; the key
     /// goes on working. Default: `mcp-key-` and the name of this resource.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = secret::name())]
     pub secret_name: Option<String>,
 
-    /// Lets the operator make a new key from time to time. Never when left out. The annotation
-    /// `fairway.dev/rotate` asks for a new key whenever its value changes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Lets the operator make a new key from time to time, unless `valueFrom` gives the key. Never
+    /// when left out. The annotation `fairway.dev/rotate` asks for a new key whenever its value
+    /// changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Rotation")]
     pub rotation: Option<Rotation>,
 
     /// When the key stops working, as RFC 3339 such as `2027-01-31T12:00:00Z`. Never when left out.
@@ -125,7 +134,7 @@ pub struct KeySource {
 }
 
 /// How often a key is replaced. Durations are written like `12h` or `720h`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
     /// How long a key is given out before the next one is made, such as `720h`.
@@ -140,13 +149,19 @@ pub struct Rotation {
     pub overlap: String,
 }
 
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { interval: String::new(), overlap: overlap() }
+    }
+}
+
 fn overlap() -> String {
     "24h".to_owned()
 }
 
 /// Whole units, largest first, as Go and the operator read them alike.
-fn long_duration() -> kube::core::Rule {
-    kube::core::Rule::new(
+fn long_duration() -> Rule {
+    Rule::new(
         "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' \
          && duration(self) >= duration('1s') && duration(self) <= duration('87600h')",
     )

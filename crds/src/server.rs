@@ -16,6 +16,7 @@ use status::McpServerStatus;
 use workload::{ServiceRef, Workload};
 
 /// Where the server is, how to speak with it and which of its tools to offer.
+// What rules ask for is not nullable: `has()` must not count an explicit null as set.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "fairway.dev",
@@ -29,12 +30,6 @@ use workload::{ServiceRef, Workload};
     derive = "Default",
     doc = "McpServer is an MCP server whose tools the gateway offers, at its common URL \
            and at /mcp/NAME.",
-    validation = (
-        "[has(self.spec.workload), has(self.spec.service), has(self.spec.url)].filter(set, set)\
-         .size() == 1",
-        "spec must have exactly one of workload, service, url: what to run, a Service of this \
-         namespace, or where else the server is",
-    ),
     validation = (
         "!(self.metadata.name in ['sse', 'messages'])",
         "the name is reserved: /mcp/sse and /mcp/messages are endpoints; choose another name",
@@ -75,6 +70,16 @@ use workload::{ServiceRef, Workload};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "[has(self.workload), has(self.service), has(self.url)].filter(set, set).size() == 1",
+        "must have exactly one of workload, service, url: what to run, a Service of this \
+         namespace, or where else the server is",
+    ),
+    validation = Rule::new("!has(self.tls) || !has(self.url) || self.url.startsWith('https://')")
+        .message("needs a spec.url that starts with https://")
+        .field_path(".tls"),
+)]
 pub struct McpServerSpec {
     /// What to run as the server: the operator keeps a Deployment, and a Service that only the
     /// gateway reaches. Whoever may create an McpServer can run pods in its namespace.
@@ -160,8 +165,10 @@ pub struct McpServerSpec {
     ))]
     pub host_header: Option<String>,
 
-    /// How an https `url` is verified.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How the certificate of the server is verified. With it, a workload or a Service is spoken to
+    /// over https; a `url` says so itself. Default: by the public authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Tls")]
     pub tls: Option<Tls>,
 
     /// What happens when the server changes the definition of a tool after it was first verified.
@@ -174,10 +181,11 @@ pub struct McpServerSpec {
     /// Other namespaces whose policies may grant this server, by naming it as `NAMESPACE/NAME`. A
     /// server is visible to no other namespace by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 64),
-        inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
-    )]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[x_kube(validation = (
+        "self.all(name, name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))",
+        "must be names of namespaces: a-z, 0-9 and '-', with a letter or digit at both ends",
+    ))]
     pub expose_to: Option<Vec<String>>,
 
     /// How long the gateway waits for the server.

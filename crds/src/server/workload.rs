@@ -11,21 +11,23 @@ use serde::{Deserialize, Serialize};
 
 /// A container that speaks MCP over HTTP. It runs as the restricted Pod Security profile asks: not
 /// as root, without privileges, and without a token for the Kubernetes API.
-#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Image of the container, such as `ghcr.io/acme/weather-mcp:1.4`.
     #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = (r"!self.matches('\\s')", "must not have spaces"))]
     pub image: String,
 
     /// What is run, in place of the image's entrypoint.
+    // Linux takes arguments of up to 131,071 bytes each.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(max = 131_071)))]
     pub command: Option<Vec<String>>,
 
     /// Arguments, in place of the image's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(max = 131_071)))]
     pub args: Option<Vec<String>>,
 
     /// Environment variables, as in a Pod.
@@ -56,6 +58,16 @@ pub struct Workload {
     /// Volumes and where the container sees them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = (
+            "self.all(one, self.exists_one(other, other.name == one.name))",
+            "must not have two volumes of one name",
+        ),
+        validation = (
+            "self.all(one, self.exists_one(other, other.mountPath == one.mountPath))",
+            "must not have two volumes at one mountPath",
+        ),
+    )]
     pub volumes: Option<Vec<Volume>>,
 
     /// As whom the container runs.
@@ -65,17 +77,50 @@ pub struct Workload {
     /// Path that answers 200 to a GET when the container can take requests, such as `/health`. When
     /// left out the container is ready as soon as its port is open.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048), regex(pattern = "^/"))]
+    #[schemars(length(max = 2048))]
+    #[x_kube(
+        validation = ("self.startsWith('/')", "must begin with '/', such as /health"),
+        validation = (
+            r"!self.matches('[\\s\\\\#]')",
+            "must not have spaces, backslashes or a '#'; write a space as %20",
+        ),
+    )]
     pub health_path: Option<String>,
 
     /// When the image is pulled. Default: Always for the tag `latest`, otherwise IfNotPresent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Not nullable, or else the description of the type would take the place of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ImagePullPolicy")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 
     /// Names of Secrets of this namespace with which the image is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    #[x_kube(validation = (
+        "self.all(name, name.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'))",
+        "must be names of Secrets: a-z, 0-9, '-' and '.', with a letter or digit at both ends",
+    ))]
     pub image_pull_secrets: Option<Vec<String>>,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            command: None,
+            args: None,
+            env: None,
+            env_from: None,
+            port: port(),
+            replicas: replicas(),
+            resources: None,
+            volumes: None,
+            security_context: None,
+            health_path: None,
+            image_pull_policy: None,
+            image_pull_secrets: None,
+        }
+    }
 }
 
 fn port() -> i32 {
@@ -104,17 +149,17 @@ pub struct WorkloadSecurityContext {
     /// User id, which must not be 0. Default: the image's; an image that runs as root is refused by
     /// the kubelet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub run_as_user: Option<i64>,
 
     /// Group id, which must not be 0. Default: the image's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub run_as_group: Option<i64>,
 
     /// Group that owns the files of volumes. Default: as the volume has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub fs_group: Option<i64>,
 
     /// Whether the container's own files are read-only. Default: false.
@@ -134,16 +179,28 @@ pub struct WorkloadSecurityContext {
 ))]
 pub struct Volume {
     /// Name of the volume.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+        "must be of a-z, 0-9 and '-', with a letter or digit at both ends, such as data",
+    ))]
     pub name: String,
 
     /// Path at which the container sees it.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[^:]*$"))]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = (
+        "self.matches('^/[^:]*$')",
+        "must begin with '/' and have no ':', such as /data",
+    ))]
     pub mount_path: String,
 
     /// Path within the volume that is seen there. Default: all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[x_kube(validation = (
+        r"!self.matches('^/|(^|/)[.][.](/|$)')",
+        "must be a path within the volume: without '/' at its start and without '..'",
+    ))]
     pub sub_path: Option<String>,
 
     /// Whether the container may not write to it. Default: false.
@@ -182,7 +239,11 @@ pub struct Volume {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRef {
     /// Name of the Service, which must be in the same namespace as this resource.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+        "must be the name of a Service: a-z, 0-9 and '-', with a letter or digit at both ends",
+    ))]
     pub name: String,
 
     /// Number of the Service's port. Default: its only port.

@@ -14,7 +14,8 @@ pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<String> {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    if schema["type"] != kind {
+    let quantity = schema["x-kubernetes-int-or-string"] == true;
+    if schema["type"] != kind && !(quantity && ["integer", "string"].contains(&kind)) {
         return vec![format!("{path}: must be of type {}", schema["type"])];
     }
 
@@ -54,7 +55,17 @@ pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 }
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap();
+            let limit = |name: &str, none| schema[name].as_f64().unwrap_or(none);
+            if number < limit("minimum", f64::MIN) {
+                wrong.push(format!("{path}: minimum"));
+            }
+            if number > limit("maximum", f64::MAX) {
+                wrong.push(format!("{path}: maximum"));
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
     }
     if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
         wrong.push(format!("{path}: enum"));

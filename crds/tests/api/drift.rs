@@ -28,6 +28,15 @@ fn generated_files_are_up_to_date() {
     }
 }
 
+/// `kubectl apply` keeps a copy in an annotation, and all annotations together may have 256 KiB.
+#[test]
+fn generated_files_can_be_applied() {
+    for file in crds::generate::files().unwrap() {
+        let size = file.yaml.len();
+        assert!(size < 200_000, "{} has {size} bytes, too many for kubectl apply", file.name);
+    }
+}
+
 /// Folded and quoted scalars must come back as they were, the CEL rules above all.
 #[test]
 fn generated_files_read_back_as_the_crds() {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crds::{
-    Access, Credentials, McpApiKeySpec, McpPolicySpec, McpServerSpec, McpServerStatus, Rule, Tools,
+    Access, Credentials, McpApiKeySpec, McpApiKeyStatus, McpPolicySpec, McpPolicyStatus,
+    McpServerSpec, McpServerStatus, Rotation, Rule, ServiceRef, Tls, Tools, Volume, Workload,
+    WorkloadSecurityContext,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::apply_defaults;
@@ -37,6 +39,9 @@ pub(crate) fn rules() -> Vec<(String, Value)> {
 #[test]
 fn every_field_is_described_in_a_sentence() {
     for (path, node) in nodes() {
+        if of_kubernetes(&path) {
+            continue;
+        }
         let item = path.ends_with("[]") || path.ends_with("{}");
         let description = node["description"].as_str().unwrap_or_default().trim();
 
@@ -48,11 +53,12 @@ fn every_field_is_described_in_a_sentence() {
 #[test]
 fn everything_a_user_writes_is_bounded() {
     for (path, node) in nodes() {
-        if path.contains(".status") {
+        if path.contains(".status") || of_kubernetes(&path) {
             continue;
         }
         let bounded = match node["type"].as_str().unwrap() {
             "string" => ["maxLength", "enum", "format"].iter().any(|key| node.get(key).is_some()),
+            "integer" => node.get("minimum").is_some() && node.get("maximum").is_some(),
             "array" => node.get("maxItems").is_some(),
             "object" if node.get("additionalProperties").is_some() => {
                 node.get("maxProperties").is_some()
@@ -60,6 +66,29 @@ fn everything_a_user_writes_is_bounded() {
             _ => true,
         };
         assert!(bounded, "{path} has no bound");
+    }
+}
+
+/// What is left out of the tests above must be there to be left out.
+#[test]
+fn kubernetes_has_schemas_of_its_own_for_what_pods_share() {
+    let nodes = nodes();
+
+    for subtree in KUBERNETES {
+        assert!(nodes.iter().any(|(path, _)| path == subtree), "{subtree} is ours or gone");
+        let below = |path: &str| of_kubernetes(path) && path.starts_with(subtree);
+        assert!(nodes.iter().any(|(path, _)| below(path)), "nothing below {subtree}");
+    }
+    for (path, rule) in rules() {
+        assert!(!of_kubernetes(&path), "{path}: without bounds it could cost anything: {rule}");
+    }
+}
+
+/// A regular expression is all that an apiserver would say of one; rules have messages.
+#[test]
+fn nothing_is_refused_with_a_regular_expression() {
+    for (path, node) in nodes() {
+        assert!(node.get("pattern").is_none(), "{path} has a pattern");
     }
 }
 
@@ -81,6 +110,7 @@ fn rules_ask_only_for_fields_that_cannot_be_null() {
         for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
             for asked in rule["rule"].as_str().unwrap().split("has(self.").skip(1) {
                 let field = asked.split(')').next().unwrap();
+                assert!(!field.contains('.'), "{path} has a rule that belongs to {field}");
                 let property = &node["properties"][field];
                 assert!(property.is_object(), "{path} has no {field}");
                 assert!(property.get("nullable").is_none(), "{path}.{field} may be null");
@@ -107,16 +137,24 @@ fn defaults_are_in_the_schema() {
         [
             ("McpServer.spec.credentials.header", json!("Authorization")),
             ("McpServer.spec.session", json!("Auto")),
+            ("McpServer.spec.toolChanges", json!("Accept")),
             ("McpServer.spec.tools", json!({})),
             ("McpServer.spec.transport", json!("Auto")),
+            ("McpServer.spec.workload.port", json!(8000)),
+            ("McpServer.spec.workload.replicas", json!(1)),
+            ("McpServer.spec.workload.securityContext.readOnlyRootFilesystem", json!(false)),
+            ("McpServer.spec.workload.volumes[].readOnly", json!(false)),
             ("McpServer.status.conditions", json!([])),
             ("McpApiKey.spec.allow.servers", json!(["*"])),
             ("McpApiKey.spec.allow.tools", json!(["*"])),
             ("McpApiKey.spec.disabled", json!(false)),
             ("McpApiKey.spec.groups", json!([])),
+            ("McpApiKey.spec.rotation.overlap", json!("24h")),
+            ("McpApiKey.status.conditions", json!([])),
             ("McpPolicy.spec.rules[].effect", json!("Allow")),
             ("McpPolicy.spec.rules[].servers", json!(["*"])),
             ("McpPolicy.spec.rules[].tools", json!(["*"])),
+            ("McpPolicy.status.conditions", json!([])),
         ]
         .map(|(path, default)| (path.to_owned(), default))
     );
@@ -131,7 +169,12 @@ fn enums_are_in_the_schema() {
         found.collect::<Vec<_>>(),
         [
             ("McpServer.spec.session", json!(["Auto", "Shared", "PerClient"])),
+            ("McpServer.spec.toolChanges", json!(["Accept", "Quarantine"])),
             ("McpServer.spec.transport", json!(["Auto", "StreamableHttp", "Sse"])),
+            (
+                "McpServer.spec.workload.imagePullPolicy",
+                json!(["Always", "IfNotPresent", "Never"]),
+            ),
             ("McpPolicy.spec.rules[].effect", json!(["Allow", "Deny"])),
         ]
         .map(|(path, values)| (path.to_owned(), values))
@@ -142,40 +185,61 @@ fn enums_are_in_the_schema() {
 #[test]
 fn defaults_of_serde_are_those_of_the_schema() {
     let secret = json!({"name": "weather", "key": "token"});
-    let server = of("McpServer")["properties"]["spec"].clone();
-    let key = of("McpApiKey")["properties"]["spec"].clone();
-    let policy = of("McpPolicy")["properties"]["spec"].clone();
-    let status = of("McpServer")["properties"]["status"].clone();
+    let spec = |kind| of(kind)["properties"]["spec"].clone();
+    let status = |kind| of(kind)["properties"]["status"].clone();
+    let (server, key, policy) = (spec("McpServer"), spec("McpApiKey"), spec("McpPolicy"));
 
     let url = "http://weather";
-    same_defaults::<McpServerSpec>(&server, &json!({"url": url}));
-    same_defaults::<McpServerSpec>(&server, &json!({"url": url, "tools": {"deny": ["x"]}}));
-    same_defaults::<McpServerSpec>(&server, &json!({"url": url, "timeouts": {}}));
-    same_defaults::<McpServerSpec>(
-        &server,
-        &json!({"url": url, "credentials": {"secretRef": secret}}),
-    );
-    same_defaults::<McpServerStatus>(&status, &json!({}));
-    same_defaults::<McpApiKeySpec>(&key, &json!({"user": "ann"}));
-    same_defaults::<McpApiKeySpec>(&key, &json!({"user": "ann", "allow": {}}));
-    same_defaults::<McpApiKeySpec>(&key, &json!({"user": "ann", "allow": {"servers": ["a"]}}));
-    same_defaults::<McpPolicySpec>(&policy, &json!({"subjects": [{"user": "ann"}], "rules": [{}]}));
-    same_defaults::<McpPolicySpec>(
-        &policy,
-        &json!({"subjects": [{"key": "a"}], "rules": [{"effect": "Deny"}, {"tools": ["a"]}]}),
-    );
+    let volume = json!({"name": "tmp", "mountPath": "/tmp", "emptyDir": {}});
+    for bare in [
+        json!({"url": url}),
+        json!({"url": url, "tools": {"deny": ["x"]}}),
+        json!({"url": url, "timeouts": {}}),
+        json!({"url": url, "credentials": {"secretRef": secret}}),
+        json!({"url": url, "tls": {"caSecretRef": secret}}),
+        json!({"service": {"name": "weather"}}),
+        json!({"workload": {"image": "weather"}}),
+        json!({"workload": {"image": "weather", "securityContext": {}, "volumes": [volume]}}),
+    ] {
+        same_defaults::<McpServerSpec>(&server, &bare);
+    }
+    for bare in [
+        json!({"user": "ann"}),
+        json!({"user": "ann", "rotation": {"interval": "1h"}}),
+        json!({"user": "ann", "allow": {}}),
+        json!({"user": "ann", "allow": {"servers": ["a"]}}),
+    ] {
+        same_defaults::<McpApiKeySpec>(&key, &bare);
+    }
+    for bare in [
+        json!({"subjects": [{"user": "ann"}], "rules": [{}]}),
+        json!({"subjects": [{"key": "a"}], "rules": [{"effect": "Deny"}, {"tools": ["a"]}]}),
+    ] {
+        same_defaults::<McpPolicySpec>(&policy, &bare);
+    }
+    same_defaults::<McpServerStatus>(&status("McpServer"), &json!({}));
+    same_defaults::<McpApiKeyStatus>(&status("McpApiKey"), &json!({}));
+    same_defaults::<McpPolicyStatus>(&status("McpPolicy"), &json!({}));
 }
 
 /// `..Default::default()` in Rust leaves a field out just as a manifest does.
 #[test]
 fn defaults_of_rust_are_those_of_serde() {
-    same_default::<McpServerSpec>(json!({"url": ""}));
+    same_default::<McpServerSpec>(json!({}));
     same_default::<McpServerStatus>(json!({}));
+    same_default::<Workload>(json!({"image": ""}));
+    same_default::<WorkloadSecurityContext>(json!({}));
+    same_default::<Volume>(json!({"name": "", "mountPath": ""}));
+    same_default::<ServiceRef>(json!({"name": ""}));
+    same_default::<Tls>(json!({"caSecretRef": {"name": "", "key": ""}}));
     same_default::<Tools>(json!({}));
     same_default::<Credentials>(json!({"secretRef": {"name": "", "key": ""}}));
     same_default::<McpApiKeySpec>(json!({"user": ""}));
+    same_default::<McpApiKeyStatus>(json!({}));
+    same_default::<Rotation>(json!({"interval": ""}));
     same_default::<Access>(json!({}));
     same_default::<McpPolicySpec>(json!({"subjects": [], "rules": []}));
+    same_default::<McpPolicyStatus>(json!({}));
     same_default::<Rule>(json!({}));
 }
 
@@ -210,9 +274,9 @@ fn kubectl_get_shows_whether_it_works() {
     assert_eq!(
         found,
         [
-            "READY TOOLS URL AGE | REASON",
-            "USER DISABLED EXPIRES AGE | DESCRIPTION",
-            "SUBJECTS AGE | RULES",
+            "READY TOOLS ADDRESS AGE | REASON",
+            "USER READY PHASE PREFIX EXPIRES LAST-USED AGE | DESCRIPTION",
+            "READY KEYS SUBJECTS AGE | RULES",
         ]
     );
 }
@@ -232,6 +296,25 @@ where
 {
     assert_eq!(T::default(), serde_json::from_value(bare).unwrap());
 }
+
+/// Whether a schema is described and bounded by Kubernetes, whose type it is.
+fn of_kubernetes(path: &str) -> bool {
+    KUBERNETES.iter().any(|subtree| {
+        path.strip_prefix(subtree).is_some_and(|below| below.starts_with(['.', '[', '{']))
+    })
+}
+
+/// Fields that are as in a Pod: what is below them.
+const KUBERNETES: [&str; 8] = [
+    "McpServer.spec.workload.env",
+    "McpServer.spec.workload.envFrom",
+    "McpServer.spec.workload.resources",
+    "McpServer.spec.workload.volumes[].emptyDir",
+    "McpServer.spec.workload.volumes[].configMap",
+    "McpServer.spec.workload.volumes[].secret",
+    "McpServer.spec.workload.volumes[].persistentVolumeClaim",
+    "McpServer.spec.workload.volumes[].projected",
+];
 
 /// Every schema below the kinds, with its path: `[]` for the items of a list, `{}` for the values
 /// of a map.
