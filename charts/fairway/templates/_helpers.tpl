@@ -32,7 +32,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* Takes (dict "root" $ "image" IMAGE). */}}
 {{- define "fairway.image" -}}
-{{- $tag := .image.tag | default .root.Chart.AppVersion }}
+{{- $tag := .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- with .image.registry | default .root.Values.image.registry }}{{ . }}/{{ end }}
 {{- .image.repository }}{{ ternary "@" ":" (hasPrefix "sha256:" $tag) }}{{ $tag }}
 {{- end }}

@@ -196,6 +196,11 @@ fn images_come_from_where_the_values_say() {
         "other.example.com/fairway/fairway-gateway@sha256:0123456789abcdef"
     );
     assert_eq!(image(FULL, "operator"), "registry.example.com/fairway/fairway-operator:edge");
+    assert_eq!(image("image: {tag: edge}", "gateway"), "fairway/fairway-gateway:edge");
+    assert_eq!(
+        image("image: {registry: localhost:5000}", "operator"),
+        format!("localhost:5000/fairway/fairway-operator:{version}")
+    );
     let full = Objects::render(FULL);
     assert_eq!(container(&full, "gateway")["imagePullPolicy"], "Always");
     assert_eq!(pod(&full, "gateway")["imagePullSecrets"], json!([{"name": "pull"}]));
