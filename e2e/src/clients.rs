@@ -51,6 +51,12 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> Result<T>
         .with_context(|| format!("waited {DEADLINE:?} for {what}"))
 }
 
+/// `target`, of which every profile has a directory.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    let profile = profile_directory()?;
+    profile.parent().map(Path::to_owned).context("the profile has no directory")
+}
+
 /// `target/<profile>`: test binaries are in its `deps`, programs in itself.
 fn profile_directory() -> Result<PathBuf> {
     let executable = env::current_exe().context("the path of this test is unknown")?;

@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod clients;
+pub mod cluster;
 
 pub use clients::program;

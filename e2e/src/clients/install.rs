@@ -113,8 +113,7 @@ struct Place {
 
 impl Place {
     async fn lock(name: &str) -> Result<Self> {
-        let profile = super::profile_directory()?;
-        let clients = profile.parent().context("the profile has no directory")?.join("clients");
+        let clients = super::target_directory()?.join("clients");
         fs::create_dir_all(&clients)?;
         let file = File::create(clients.join(format!("{name}.lock")))?;
         let lock = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??;

@@ -1,0 +1,140 @@
+//! Where everything of a cluster is. Performs no I/O but to make directories.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{own::component::Component, programs::hex};
+
+/// The node's address, which we add to the loopback interface: pods reach it, the network outside does not.
+pub(crate) const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
+
+/// Where what only the control plane may reach listens: pods cannot route to it.
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 97);
+
+/// The apiserver's Service, the first address of the range.
+pub(crate) const APISERVER_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+/// The Service of the cluster's DNS.
+pub(crate) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+pub(crate) const SERVICES: &str = "10.96.0.0/16";
+
+/// A node has at most 250 pods here, so the addresses of one node are enough.
+pub(crate) const PODS: &str = "10.244.0.0/24";
+
+pub(crate) const NODE: &str = "fairway-node";
+
+/// `https://` clients of the apiserver.
+pub(crate) const APISERVER: SocketAddrV4 = SocketAddrV4::new(NODE_IP, 6443);
+
+/// The image of the container that holds a pod's namespaces.
+pub(crate) const PAUSE_IMAGE: &str = "docker.io/fairway/pause:e2e";
+
+/// The directories of the clusters of one checkout.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+    /// Tells what this checkout leaves elsewhere on the host from what others do.
+    mark: String,
+}
+
+impl Layout {
+    /// Makes the directory if it is not there.
+    pub(crate) fn at(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
+        // The cluster's programs run in other directories than we do.
+        let root = fs::canonicalize(root)?;
+        let digest = digest(&SHA256, root.as_os_str().as_encoded_bytes());
+        let mark = hex(digest.as_ref().get(..4).unwrap_or_default());
+        Ok(Self { root, mark: format!("fairway-{mark}") })
+    }
+
+    /// The programs, which outlive every cluster.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.join("bin")
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
+    /// Assembled images, by their content.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Everything of the own cluster that goes with it.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// What the loss of power clears: sockets, whose paths have to be short, and containerd's mounts.
+    pub(crate) fn run(&self) -> PathBuf {
+        Path::new("/run").join(&self.mark)
+    }
+
+    /// What the components of the last cluster wrote, for those who ask why it went.
+    pub(crate) fn logs_before(&self) -> PathBuf {
+        self.root.join("logs-before")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.state().join("logs")
+    }
+
+    pub(crate) fn log(&self, component: Component) -> PathBuf {
+        self.logs().join(format!("{}.log", component.name()))
+    }
+
+    /// Of the processes that go with the cluster.
+    pub(crate) fn records(&self) -> PathBuf {
+        self.state().join("pids")
+    }
+
+    pub(crate) fn record(&self, component: Component) -> PathBuf {
+        self.records().join(component.name())
+    }
+
+    pub(crate) fn pki(&self, file: &str) -> PathBuf {
+        self.state().join("pki").join(file)
+    }
+
+    pub(crate) fn config(&self, file: &str) -> PathBuf {
+        self.state().join("config").join(file)
+    }
+
+    /// The administrator's, which users and tests take.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    pub(crate) fn containerd_socket(&self) -> PathBuf {
+        self.run().join("containerd.sock")
+    }
+
+    /// The same of the kind cluster.
+    pub(crate) fn kind_kubeconfig(&self) -> PathBuf {
+        self.root.join("kind-kubeconfig")
+    }
+
+    /// Held while a cluster is brought up or taken down.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Held by those who use the cluster, alone by those who break it.
+    pub(crate) fn use_lock(&self) -> PathBuf {
+        self.root.join("use.lock")
+    }
+
+    /// What the host was like before the cluster changed it.
+    pub(crate) fn host_before(&self) -> PathBuf {
+        self.root.join("host-before.json")
+    }
+}

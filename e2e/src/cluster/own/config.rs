@@ -1,0 +1,219 @@
+//! The configuration files of the own cluster's components, as text. Pure but for [`write`].
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+
+use super::super::layout::{DNS_SERVICE, LOOPBACK, Layout, NODE, NODE_IP, PAUSE_IMAGE, PODS};
+
+/// Writes them all.
+pub(crate) fn write(layout: &Layout) -> Result<()> {
+    let networks = layout.config("cni");
+    fs::create_dir_all(&networks)?;
+    for (path, text) in [
+        (layout.config("containerd.toml"), containerd(layout, &networks)),
+        (layout.config("kubelet.yaml"), kubelet(layout)),
+        (layout.config("proxy.yaml"), proxy(layout)),
+        (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
+        (layout.config("resolv.conf"), String::new()),
+        (networks.join("10-fairway.conflist"), network(&layout.state().join("networks"))),
+    ] {
+        fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+/// `restrict_oom_score_adj`: where root may not lower the score, every sandbox would die without it.
+fn containerd(layout: &Layout, networks: &Path) -> String {
+    format!(
+        "\
+version = 3
+root = '{root}'
+state = '{state}'
+
+[grpc]
+  address = '{socket}'
+
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'overlayfs'
+  [plugins.'io.containerd.cri.v1.images'.pinned_images]
+    sandbox = '{PAUSE_IMAGE}'
+
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ['{programs}']
+    conf_dir = '{networks}'
+  [plugins.'io.containerd.cri.v1.runtime'.containerd]
+    default_runtime_name = 'runc'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+      runtime_type = 'io.containerd.runc.v2'
+      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+        SystemdCgroup = false
+",
+        root = layout.state().join("containerd").display(),
+        state = layout.run().join("containerd").display(),
+        socket = layout.containerd_socket().display(),
+        programs = layout.programs().display(),
+        networks = networks.display(),
+    )
+}
+
+/// `imageGCHighThresholdPercent`: images cannot be pulled again, so a full disk is no reason to delete them.
+fn kubelet(layout: &Layout) -> String {
+    format!(
+        "\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: {NODE_IP}
+healthzBindAddress: {LOOPBACK}
+containerRuntimeEndpoint: unix://{socket}
+authentication:
+  anonymous: {{enabled: false}}
+  webhook: {{enabled: true}}
+  x509: {{clientCAFile: '{authority}'}}
+authorization: {{mode: Webhook}}
+tlsCertFile: '{certificate}'
+tlsPrivateKeyFile: '{key}'
+clusterDomain: cluster.local
+clusterDNS: ['{DNS_SERVICE}']
+resolvConf: '{resolver}'
+failCgroupV1: false
+cgroupDriver: cgroupfs
+cgroupsPerQOS: false
+enforceNodeAllocatable: []
+failSwapOn: false
+oomScoreAdj: 0
+maxPods: 250
+makeIPTablesUtilChains: false
+podLogsDir: '{logs}'
+volumePluginDir: '{plugins}'
+imageGCHighThresholdPercent: 100
+evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 1%
+  nodefs.inodesFree: 1%
+  imagefs.available: 1%
+  imagefs.inodesFree: 1%
+",
+        socket = layout.containerd_socket().display(),
+        authority = layout.pki("ca.crt").display(),
+        certificate = layout.pki("kubelet-server.crt").display(),
+        key = layout.pki("kubelet-server.key").display(),
+        resolver = layout.config("resolv.conf").display(),
+        logs = layout.state().join("pods").display(),
+        plugins = layout.state().join("volume-plugins").display(),
+    )
+}
+
+fn proxy(layout: &Layout) -> String {
+    format!(
+        "\
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {{kubeconfig: '{kubeconfig}'}}
+hostnameOverride: {NODE}
+mode: nftables
+clusterCIDR: {PODS}
+detectLocalMode: ClusterCIDR
+nodePortAddresses: ['{NODE_IP}/32']
+healthzBindAddress: {LOOPBACK}:10256
+metricsBindAddress: {LOOPBACK}:10249
+oomScoreAdj: 0
+conntrack: {{maxPerCore: 0}}
+",
+        kubeconfig = layout.config("proxy.kubeconfig").display(),
+    )
+}
+
+/// No forwarder: a name that is not of the cluster does not exist, at once. In a zone of its own, because CoreDNS
+/// asks `template` before `kubernetes`.
+fn corefile(kubeconfig: &Path) -> String {
+    format!(
+        "\
+cluster.local in-addr.arpa {{
+    bind {NODE_IP}
+    errors
+    ready {LOOPBACK}:8181
+    kubernetes {{
+        kubeconfig {kubeconfig}
+        pods insecure
+    }}
+}}
+. {{
+    bind {NODE_IP}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+",
+        kubeconfig = kubeconfig.display(),
+    )
+}
+
+/// `ptp` rather than `bridge`: without br_netfilter an answer between two pods of a bridge passes the Service by.
+/// What leaves the cluster is masqueraded by one rule of ours, not by the plugin, whose rules survive a kill.
+fn network(addresses: &Path) -> String {
+    let plugins = serde_json::json!([{
+        "type": "ptp",
+        "mtu": 1400,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": addresses,
+            "ranges": [[{"subnet": PODS}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }]);
+    serde_json::json!({"cniVersion": "1.0.0", "name": "fairway", "plugins": plugins}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn layout() -> (TempDir, Layout) {
+        let directory = TempDir::new().unwrap();
+        let layout = Layout::at(directory.path()).unwrap();
+        (directory, layout)
+    }
+
+    #[test]
+    fn files_are_written_where_components_read_them() {
+        let (_directory, layout) = layout();
+
+        write(&layout).unwrap();
+
+        for file in ["containerd.toml", "kubelet.yaml", "proxy.yaml", "Corefile", "resolv.conf"] {
+            assert!(layout.config(file).is_file(), "{file}");
+        }
+        let network = fs::read_to_string(layout.config("cni/10-fairway.conflist")).unwrap();
+        let network: Value = serde_json::from_str(&network).unwrap();
+        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], PODS);
+    }
+
+    #[test]
+    fn nothing_the_kubelet_keeps_is_outside_the_state() {
+        let (_directory, layout) = layout();
+
+        let text = kubelet(&layout);
+
+        let state = layout.state().display().to_string();
+        for line in text.lines().filter(|line| line.contains("'/")) {
+            assert!(line.contains(&state), "{line}");
+        }
+    }
+
+    #[test]
+    fn braces_of_the_corefile_are_alone_or_at_the_end() {
+        let text = corefile(Path::new("/k"));
+
+        for line in text.lines().filter(|line| line.contains(['{', '}'])) {
+            assert!(line.ends_with(" {") || line.trim() == "}", "{line}");
+        }
+    }
+}

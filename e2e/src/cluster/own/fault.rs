@@ -1,0 +1,174 @@
+//! Bad days: breaks the own cluster on purpose, a component, the node or a pod at a time, and mends it.
+//!
+//! For those who hold the cluster alone. What a test leaves broken when it fails, the next one makes anew.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+
+use super::{
+    super::{
+        client::Access,
+        command,
+        daemon::Daemon,
+        layout::{LOOPBACK, Layout, NODE_IP},
+    },
+    START,
+    component::Component,
+    node_is_ready, ready, sweep,
+};
+
+/// What can be done to the own cluster.
+#[derive(Debug)]
+pub struct Fault<'a> {
+    layout: &'a Layout,
+    access: &'a Access,
+}
+
+/// Processes that stand still until this is dropped.
+#[derive(Debug)]
+#[must_use = "they go on when this is dropped"]
+pub struct Frozen {
+    processes: Vec<Daemon>,
+}
+
+impl<'a> Fault<'a> {
+    pub(crate) fn new(layout: &'a Layout, access: &'a Access) -> Self {
+        Self { layout, access }
+    }
+
+    /// Ends a component as a crash would.
+    pub async fn stop(&self, component: Component) -> Result<()> {
+        self.process(component)?.kill().await
+    }
+
+    /// Starts a component that was stopped, and waits until it does its work.
+    pub async fn start(&self, component: Component) -> Result<()> {
+        component.start(self.layout).recorded_in(&self.layout.record(component))?;
+        self.works(component).await.with_context(|| {
+            let log = self.layout.log(component);
+            format!("{} was started again; its log is {}", component.name(), log.display())
+        })
+    }
+
+    /// Ends a component and starts it again.
+    pub async fn restart(&self, component: Component) -> Result<()> {
+        self.stop(component).await?;
+        self.start(component).await
+    }
+
+    /// Ends a component and starts it again after this time.
+    pub async fn outage(&self, component: Component, time: Duration) -> Result<()> {
+        self.stop(component).await?;
+        tokio::time::sleep(time).await;
+        self.start(component).await
+    }
+
+    /// Halts a component where it stands: it neither answers nor closes its connections.
+    pub fn freeze(&self, component: Component) -> Result<Frozen> {
+        Frozen::of(vec![self.process(component)?])
+    }
+
+    /// The node loses power and comes back: its pods end, and start again on the same node.
+    pub async fn restart_node(&self) -> Result<()> {
+        for component in [Component::Kubelet, Component::Containerd] {
+            self.stop(component).await?;
+        }
+        sweep::end_containers(self.layout).await?;
+        self.start(Component::Containerd).await?;
+        self.start(Component::Kubelet).await
+    }
+
+    /// Halts the processes of a pod where they stand.
+    pub async fn freeze_pod(&self, namespace: &str, pod: &str) -> Result<Frozen> {
+        Frozen::of(self.pod(namespace, pod).await?)
+    }
+
+    /// Ends the processes of a pod as the kernel does when memory runs out.
+    pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<()> {
+        for process in self.pod(namespace, pod).await? {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    fn process(&self, component: Component) -> Result<Daemon> {
+        Daemon::recorded(&self.layout.record(component))
+            .with_context(|| format!("{} does not run", component.name()))
+    }
+
+    async fn works(&self, component: Component) -> Result<()> {
+        let listens = |address, port| async move {
+            let connects =
+                || async { Ok(TcpStream::connect((address, port)).await.map(|_| true)?) };
+            command::until(component.name(), START, connects).await
+        };
+        match component {
+            Component::Etcd => listens(LOOPBACK, 2379).await,
+            Component::Apiserver => ready(self.access).await,
+            Component::ControllerManager => listens(LOOPBACK, 10257).await,
+            Component::Scheduler => listens(LOOPBACK, 10259).await,
+            Component::Containerd => {
+                let answers =
+                    || async { super::ctr(self.layout, &["version"]).await.map(|_| true) };
+                command::until("containerd", START, answers).await
+            }
+            Component::Kubelet => {
+                listens(NODE_IP, 10250).await?;
+                let ready = || async { node_is_ready(self.access).await };
+                command::until("the node to be ready", START, ready).await
+            }
+            Component::Proxy => listens(LOOPBACK, 10256).await,
+            Component::Dns => listens(LOOPBACK, 8181).await,
+            Component::Ingress => listens(NODE_IP, 80).await,
+        }
+    }
+
+    async fn pod(&self, namespace: &str, pod: &str) -> Result<Vec<Daemon>> {
+        let path = "jsonpath={.status.containerStatuses[*].containerID}";
+        let arguments = ["--namespace", namespace, "get", "pod", pod, "--output", path];
+        let printed = self.access.kubectl(&arguments).await?;
+        let mut processes = Vec::new();
+        for container in printed.split_whitespace() {
+            let id = container.rsplit('/').next().unwrap_or(container);
+            processes.extend(contained(id)?);
+        }
+        ensure!(!processes.is_empty(), "pod {namespace}/{pod} has no process");
+        Ok(processes)
+    }
+}
+
+impl Frozen {
+    fn of(processes: Vec<Daemon>) -> Result<Self> {
+        let frozen = Self { processes };
+        for process in &frozen.processes {
+            process.signal(Signal::STOP)?;
+        }
+        Ok(frozen)
+    }
+
+    /// Lets them go on.
+    pub fn thaw(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.processes {
+            // One that was killed in the meantime needs no more.
+            let _ = process.signal(Signal::CONT);
+        }
+    }
+}
+
+/// The processes of one container, wherever in the control group's tree it was put.
+fn contained(container: &str) -> Result<Vec<Daemon>> {
+    let inside = |daemon: &Daemon| {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", daemon.pid()));
+        groups.is_ok_and(|groups| groups.contains(container))
+    };
+    Ok(Daemon::all()?.into_iter().filter(inside).collect())
+}

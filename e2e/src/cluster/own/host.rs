@@ -1,0 +1,167 @@
+//! What the own cluster changes on the host, and how it is undone: an address, forwarding, packet filter tables.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::super::{
+    command::{self, SHORT},
+    daemon::Daemon,
+    layout::{Layout, NODE_IP, PODS, SERVICES},
+    packages,
+};
+
+/// Settings of the host as they were.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    ip_forward: String,
+}
+
+/// Makes the host a node.
+pub(crate) async fn change(layout: &Layout) -> Result<()> {
+    let ip_forward = fs::read_to_string(FORWARD).context(FORWARD)?;
+    if !layout.host_before().exists() {
+        let before = serde_json::to_string(&Before { ip_forward: ip_forward.clone() })?;
+        fs::write(layout.host_before(), before)?;
+    }
+    if ip_forward.trim() != "1" {
+        fs::write(FORWARD, "1").with_context(|| format!("cannot write {FORWARD}"))?;
+    }
+    if !has_address().await? {
+        ip(&["address", "add", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
+    }
+    nft(&masquerade()).await
+}
+
+/// Makes the host what it was before [`change`].
+pub(crate) async fn restore(layout: &Layout) -> Result<()> {
+    for (family, table) in TABLES {
+        // To make it first spares asking whether it is there.
+        nft(&format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;
+    }
+    if has_address().await? {
+        ip(&["address", "delete", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
+    }
+    if let Ok(before) = fs::read_to_string(layout.host_before()) {
+        let before: Before = serde_json::from_str(&before)?;
+        fs::write(FORWARD, before.ip_forward)?;
+        fs::remove_file(layout.host_before())?;
+    }
+    Ok(())
+}
+
+/// A host that is another cluster's node keeps its rules in the tables that ours uses and removes.
+pub(crate) fn refuse_foreign_node(layout: &Layout) -> Result<()> {
+    for daemon in Daemon::all()? {
+        let Some(executable) = daemon.executable() else { continue };
+        let name = executable.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let foreign = ["kube-proxy", "kubelet"].contains(&name)
+            && executable.parent() != Some(&layout.programs());
+        ensure!(
+            !foreign,
+            "this host is a Kubernetes node already ({} is process {}): two share no host. \
+             Stop that one, or name a cluster to use with KUBECONFIG",
+            executable.display(),
+            daemon.pid()
+        );
+    }
+    Ok(())
+}
+
+/// Host programs with which this host says that it is a node; in a container they are missing or not allowed.
+pub(crate) fn require_root() -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "only root can make this host a node: run this as root, \
+         or have KUBECONFIG name a cluster, or install Docker and kind"
+    );
+    Ok(())
+}
+
+async fn has_address() -> Result<bool> {
+    let shown = ip(&["-oneline", "-4", "address", "show", "dev", "lo"]).await?;
+    Ok(shown.contains(&format!(" {NODE_IP}/32 ")))
+}
+
+async fn ip(arguments: &[&str]) -> Result<String> {
+    let mut command = host_program("ip")?;
+    command.args(arguments);
+    command::run(command, SHORT).await
+}
+
+async fn nft(script: &str) -> Result<()> {
+    let mut command = host_program("nft")?;
+    command.args(["--file", "-"]);
+    command::feed(command, script, SHORT).await.map(drop)
+}
+
+fn host_program(name: &str) -> Result<Command> {
+    Ok(Command::new(packages::find(name).with_context(|| format!("{name} is not installed"))?))
+}
+
+/// Pods reach what is outside under the host's address. In the cluster everybody keeps its own.
+fn masquerade() -> String {
+    format!(
+        "\
+add table ip {TABLE}
+delete table ip {TABLE}
+table ip {TABLE} {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {PODS} ip daddr != {{ {PODS}, {SERVICES}, {NODE_IP} }} masquerade
+  }}
+}}
+"
+    )
+}
+
+/// Mount points that are below one of these directories, the deepest first.
+pub(crate) fn mounts_below(directories: &[&Path]) -> Result<Vec<String>> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mount_points(&table, directories))
+}
+
+fn mount_points(table: &str, directories: &[&Path]) -> Vec<String> {
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<_> = points
+        .filter(|point| directories.iter().any(|directory| Path::new(point).starts_with(directory)))
+        .collect();
+    // What was mounted later, perhaps over another, comes later in the table.
+    below.reverse();
+    below
+}
+
+/// Blanks and the like are octal in the table of mounts.
+fn unescape(point: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(point.to_owned(), |point, (code, character)| point.replace(code, character))
+}
+
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+const TABLE: &str = "fairway-e2e";
+
+/// Our own, and those that kube-proxy leaves behind.
+const TABLES: [(&str, &str); 3] = [("ip", TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_the_cluster_come_deepest_first() {
+        let table = "\
+22 1 254:0 / / rw - ext4 /dev/vda rw
+30 22 0:25 / /run/fairway rw - tmpfs tmpfs rw
+31 30 0:26 / /run/fairway/root\\040fs rw - overlay overlay rw
+32 22 0:27 / /run/fairway-not rw - tmpfs tmpfs rw
+";
+
+        let below = mount_points(table, &[Path::new("/run/fairway")]);
+
+        assert_eq!(below, ["/run/fairway/root fs", "/run/fairway"]);
+    }
+}
