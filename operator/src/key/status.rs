@@ -1,0 +1,99 @@
+//! The status of a key, and when to look at it again.
+
+use std::time::Duration;
+
+use crds::{McpApiKey, McpApiKeyStatus};
+use gateway_core::{KeyEntry, Minted};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::apply::Applied;
+use crate::conditions::{ACCEPTED, Holds, PROGRAMMED, READY, Verdict, conditions, ready};
+use crate::context::{Context, resync};
+use crate::objects::{Error, write_status};
+
+pub(super) async fn update(
+    ctx: &Context,
+    key: &McpApiKey,
+    applied: &Applied,
+) -> Result<Action, Error> {
+    let before = key.status.clone().unwrap_or_default();
+    let namespace = key.namespace().unwrap_or_default();
+    let programmed = match applied.version {
+        Some(version) => ctx.gateways.programmed(&applied.resource, version),
+        None => Verdict::no("NotAccepted", "there is no valid version yet"),
+    };
+    let used = ctx.gateways.last_used(&namespace, &key.name_any());
+    let status = status(key, applied, programmed, used, &before);
+    let api = Api::<McpApiKey>::namespaced(ctx.client.clone(), &namespace);
+    let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
+    ctx.term()?;
+    if write_status(&api, &key.name_any(), body, Some(&was)).await? {
+        ctx.tell(key, &before.conditions, &status.conditions).await;
+    }
+    Ok(next_look(key, applied).map_or_else(resync, Action::requeue))
+}
+
+/// When time alone changes something: a rotation, the end of an overlap or of the key.
+fn next_look(key: &McpApiKey, applied: &Applied) -> Option<Duration> {
+    let overlaps = applied.entry.iter().flat_map(|entry| &entry.values);
+    let ends = overlaps.filter_map(|value| value.not_after);
+    let moments = ends
+        .chain(key.spec.expires_at.as_ref().map(|time| time.0))
+        .chain(applied.next_rotation)
+        .filter(|moment| applied.now < *moment);
+    let wait = Duration::try_from(moments.min()?.duration_since(applied.now)).ok()?;
+    // Not a moment early. Far ones are left to the resync.
+    let wait = wait + Duration::from_millis(10);
+    (wait < Duration::from_secs(600)).then_some(wait)
+}
+
+fn status(
+    key: &McpApiKey,
+    applied: &Applied,
+    programmed: Verdict,
+    used: Option<Timestamp>,
+    before: &McpApiKeyStatus,
+) -> McpApiKeyStatus {
+    let mut verdicts = vec![(ACCEPTED, applied.accepted.clone()), (PROGRAMMED, programmed)];
+    let ends = key.spec.expires_at.as_ref().map(|time| time.0);
+    let (phase, ready) = if ends.is_some_and(|end| end <= applied.now) {
+        ("Expired", Verdict::no("Expired", "the key has expired; set a later spec.expiresAt"))
+    } else if key.spec.disabled {
+        ("Disabled", Verdict::no("Disabled", "the key is disabled; set spec.disabled to false"))
+    } else {
+        let ready = ready(&verdicts, "clients can call with the key");
+        let phase = match (applied.accepted.holds, ready.holds) {
+            (Holds::Yes, Holds::Yes) => "Active",
+            (Holds::Yes, _) => "Pending",
+            _ => "Invalid",
+        };
+        (phase, ready)
+    };
+    verdicts.push((READY, ready));
+    let generation = key.metadata.generation;
+    let minted = applied.entry.as_deref().and_then(newest);
+    let used = used.max(before.last_used.as_ref().map(|time| time.0));
+    McpApiKeyStatus {
+        conditions: conditions(verdicts, &before.conditions, generation, applied.now),
+        observed_generation: generation,
+        phase: Some(phase.to_owned()),
+        prefix: match &applied.entry {
+            Some(_) => minted.map(|minted| minted.prefix.clone()),
+            None => before.prefix.clone(),
+        },
+        issued_at: match &applied.entry {
+            Some(_) => minted.map(|minted| Time(minted.at)),
+            None => before.issued_at.clone(),
+        },
+        expires_at: key.spec.expires_at.clone(),
+        next_rotation: applied.next_rotation.map(Time),
+        last_used: used.map(Time),
+    }
+}
+
+fn newest(entry: &KeyEntry) -> Option<&Minted> {
+    entry.values.first()?.minted.as_ref()
+}

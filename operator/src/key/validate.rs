@@ -1,0 +1,173 @@
+//! A key as gateways take it, or what is wrong with it. Performs no I/O.
+
+use crds::McpApiKey;
+use gateway_core::{Entry, Invalid, KeyValue, Minted, Pepper, References, Resource};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::observe::{Observed, output_name};
+use crate::context::claim;
+
+/// When a key in a Secret of ours was made.
+pub(super) const MINTED_AT: &str = "fairway.dev/minted-at";
+/// Asks for a new key whenever its value changes.
+pub(super) const ROTATE: &str = "fairway.dev/rotate";
+/// Values of one key that work at a time: the newest, and those it overlaps with.
+const MOST_VALUES: usize = 4;
+/// Of a key that is replaced by hand and has no rotation of its own.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+/// Characters of a key that are kept for people: of 64 digits they tell 5.
+const PREFIX: usize = 8;
+
+/// A key that is good.
+#[derive(Debug)]
+pub(super) struct ValidKey {
+    pub(super) entry: Entry,
+    /// To be handed out, because it was made just now.
+    pub(super) fresh: Option<Fresh>,
+    pub(super) next_rotation: Option<Timestamp>,
+}
+
+/// A key that nobody has seen yet.
+pub(super) struct Fresh {
+    pub(super) value: String,
+    pub(super) at: Timestamp,
+}
+
+impl std::fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fresh(…, {})", self.at)
+    }
+}
+
+/// Why a key makes no entry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum Refusal {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(
+        "the Secret {0} exists and does not belong to this resource; delete it, or set another \
+         spec.secretName"
+    )]
+    SecretTaken(String),
+}
+
+impl Refusal {
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(Invalid::Reference { .. }) => "SecretNotUsable",
+            Self::Invalid(_) => "Invalid",
+            Self::SecretTaken(_) => "SecretTaken",
+        }
+    }
+}
+
+pub(super) fn validate(
+    key: &McpApiKey,
+    observed: &Observed,
+    pepper: &Pepper,
+) -> Result<ValidKey, Refusal> {
+    let (minted, fresh, next_rotation) = if key.spec.value_from.is_some() {
+        (Vec::new(), None, None)
+    } else {
+        let uid = key.metadata.uid.as_deref().unwrap_or_default();
+        if observed.output.as_ref().is_some_and(|secret| !is_ours(secret, uid)) {
+            return Err(Refusal::SecretTaken(output_name(key)));
+        }
+        let values = values_so_far(observed, pepper);
+        rotate(key, values, observed, pepper)
+    };
+    let references = References {
+        minted,
+        ..References::without_cluster(claim(&key.metadata), &observed.given, pepper)
+    };
+    let entry = Entry::from_resource(&Resource::Key(Box::new(key.clone())), references)?;
+    Ok(ValidKey { entry, fresh, next_rotation })
+}
+
+fn is_ours(secret: &Secret, uid: &str) -> bool {
+    secret.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// Those of the entry; and the one in the Secret, if the operator was ended after it had handed it
+/// out and before it was written into the entry.
+fn values_so_far(observed: &Observed, pepper: &Pepper) -> Vec<KeyValue> {
+    let mut values = match observed.record.as_ref().map(|record| &record.entry) {
+        Some(Entry::Key(key)) => key.values.clone(),
+        _ => Vec::new(),
+    };
+    values.retain(|value| value.minted.is_some());
+    let handed_out = observed.output.as_ref().and_then(|secret| {
+        let key = std::str::from_utf8(&secret.data.as_ref()?.get("key")?.0).ok()?;
+        let at: Timestamp = secret.annotations().get(MINTED_AT)?.parse().ok()?;
+        let request = secret.annotations().get(ROTATE).cloned();
+        Some(value(key, at, request, pepper))
+    });
+    let newest = values.first().and_then(|value| Some(value.minted.as_ref()?.at));
+    if let Some(value) = handed_out
+        && newest < value.minted.as_ref().map(|minted| minted.at)
+        && values.iter().all(|known| known.digest != value.digest)
+    {
+        values.insert(0, value);
+    }
+    values
+}
+
+fn value(key: &str, at: Timestamp, request: Option<String>, pepper: &Pepper) -> KeyValue {
+    let prefix = key.chars().take(PREFIX).collect();
+    KeyValue {
+        digest: pepper.digest(key.as_bytes()),
+        not_after: None,
+        minted: Some(Minted { at, prefix, request }),
+    }
+}
+
+/// Makes a new key when it is time to, or when somebody asks, and lets the one before end.
+fn rotate(
+    key: &McpApiKey,
+    mut values: Vec<KeyValue>,
+    observed: &Observed,
+    pepper: &Pepper,
+) -> (Vec<KeyValue>, Option<Fresh>, Option<Timestamp>) {
+    let now = observed.now;
+    let rotation = key.spec.rotation.as_ref();
+    let interval = rotation.and_then(|rotation| duration(&rotation.interval));
+    let overlap = rotation.map_or(Some(OVERLAP), |rotation| duration(&rotation.overlap));
+    let request = key.annotations().get(ROTATE);
+    let due = |minted: &Minted| interval.and_then(|interval| minted.at.checked_add(interval).ok());
+    let newest = values.first().and_then(|value| value.minted.as_ref());
+    let make = newest.is_none_or(|newest| {
+        due(newest).is_some_and(|due| due <= now)
+            || request.is_some_and(|request| newest.request.as_ref() != Some(request))
+    });
+    let fresh = make.then(|| {
+        let at = to_second(now);
+        values.insert(0, value(&observed.candidate, at, request.cloned(), pepper));
+        Fresh { value: observed.candidate.clone(), at }
+    });
+    for (newer, older) in (1..values.len()).map(|older| (older - 1, older)) {
+        let since = values.get(newer).and_then(|newer| Some(newer.minted.as_ref()?.at));
+        if let (Some(older), Some(since)) = (values.get_mut(older), since)
+            && older.not_after.is_none()
+        {
+            older.not_after =
+                overlap.and_then(|overlap| since.checked_add(overlap).ok()).or(Some(since));
+        }
+    }
+    values.retain(|value| value.not_after.is_none_or(|end| now < end));
+    values.truncate(MOST_VALUES);
+    let next = values.first().and_then(|value| due(value.minted.as_ref()?));
+    (values, fresh, next)
+}
+
+/// As an annotation and a status have it.
+fn to_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// `1h30m`, as the CRD admits it.
+fn duration(text: &str) -> Option<SignedDuration> {
+    text.parse().ok()
+}

@@ -1,0 +1,124 @@
+//! The secrets of the whole gateway: pepper, sealing keys and the tokens of its admin port, in one
+//! Secret that the gateways mount. Made when it is missing, and never written again from here.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gateway_core::Pepper;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde::{Deserialize, Serialize};
+
+use crate::objects::{Error, FIELD_MANAGER, call};
+
+/// The key of the Secret's data: the file that a gateway reads.
+const FILE: &str = "state.json";
+
+/// What the file holds, each secret as base64 of 32 bytes.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pepper: Option<String>,
+    /// While a pepper is changed: the new one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    peppers: Vec<String>,
+    sealing: Vec<String>,
+    admin: String,
+    metrics: String,
+}
+
+/// What the operator needs of it.
+pub(crate) struct Keyring {
+    pub(crate) pepper: Pepper,
+    /// Opens the gateways' report.
+    pub(crate) admin: String,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keyring(…)")
+    }
+}
+
+/// Why there is no keyring.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringError {
+    /// The Secret cannot be read or made.
+    #[error("cannot read or make the Secret {0}")]
+    Api(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Not what was put there.
+    #[error("the Secret {0} is damaged; restore it, or delete it to end all keys and sessions")]
+    Damaged(String),
+}
+
+/// Reads the Secrets of the release, or makes them.
+///
+/// # Errors
+/// See [`KeyringError`].
+pub(crate) async fn open(
+    client: &Client,
+    namespace: &str,
+    release: &str,
+) -> Result<Keyring, KeyringError> {
+    let api = Api::<Secret>::namespaced(client.clone(), namespace);
+    let name = format!("{release}-keys");
+    let damaged = || KeyringError::Damaged(name.clone());
+    let failed = |error: Error| KeyringError::Api(name.clone(), Box::new(error));
+    let secret = match call("read the keys", api.get_opt(&name)).await.map_err(failed)? {
+        Some(secret) => secret,
+        None => {
+            create(&api, &name, FILE, &fresh().map_err(|_| damaged())?).await.map_err(failed)?
+        }
+    };
+    let file = secret.data.as_ref().and_then(|data| data.get(FILE)).ok_or_else(damaged)?;
+    let contents: Contents = serde_json::from_slice(&file.0).map_err(|_| damaged())?;
+    let pepper = contents.peppers.first().or(contents.pepper.as_ref()).ok_or_else(damaged)?;
+    let pepper = STANDARD.decode(pepper).map_err(|_| damaged())?;
+    if pepper.len() != 32 || contents.admin.is_empty() {
+        return Err(damaged());
+    }
+    // For Prometheus, which must not have more than it needs.
+    let token = format!("{release}-metrics-token");
+    if call("read the token", api.get_opt(&token)).await.map_err(failed)?.is_none() {
+        create(&api, &token, "token", contents.metrics.as_bytes()).await.map_err(failed)?;
+    }
+    Ok(Keyring { pepper: Pepper::new(&pepper), admin: contents.admin })
+}
+
+/// Of two operators that start at once both use what one made.
+async fn create(api: &Api<Secret>, name: &str, key: &str, value: &[u8]) -> Result<Secret, Error> {
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([(key.to_owned(), ByteString(value.to_owned()))])),
+        ..Secret::default()
+    };
+    let params =
+        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match call("make a Secret", api.create(&params, &secret)).await {
+        Err(error) if error.is_conflict() => call("read a Secret", api.get(name)).await,
+        made => made,
+    }
+}
+
+fn fresh() -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
+    let contents = Contents {
+        pepper: Some(random()?),
+        peppers: Vec::new(),
+        sealing: vec![random()?],
+        admin: random()?,
+        metrics: random()?,
+    };
+    // A struct of strings has a JSON form.
+    serde_json::to_vec_pretty(&contents).map_err(|_| aws_lc_rs::error::Unspecified)
+}
+
+fn random() -> Result<String, aws_lc_rs::error::Unspecified> {
+    let mut secret = [0; 32];
+    aws_lc_rs::rand::fill(&mut secret)?;
+    Ok(STANDARD.encode(secret))
+}

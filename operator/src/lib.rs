@@ -1,0 +1,25 @@
+//! The Fairway operator: runs what McpServers describe, mints keys, and writes one entry for each
+//! resource, from which the gateways make their table.
+//!
+//! A reconcile is five verbs, one file each: observe (I/O), validate (pure), build (pure), apply
+//! (I/O) and status (I/O).
+
+mod app;
+mod bell;
+mod conditions;
+mod context;
+mod entries;
+mod gateways;
+mod key;
+mod keyring;
+mod lease;
+mod objects;
+mod policy;
+mod ranges;
+mod server;
+mod sweep;
+mod telemetry;
+mod world;
+
+pub use app::{Operator, Options, StartError};
+pub use keyring::KeyringError;

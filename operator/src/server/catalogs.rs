@@ -1,0 +1,217 @@
+//! The lists of servers as they were verified, kept beside the entries: a gateway starts with them,
+//! and a definition that changes is noticed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use gateway_core::{Catalog, DefinitionHash};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+
+use crate::entries::{catalog_name, is_not_found, version};
+use crate::lease::Leadership;
+use crate::objects::{Error, FIELD_MANAGER, call};
+
+/// Of a Secret that holds a list.
+pub(crate) const CATALOG_TYPE: &str = "fairway.dev/catalog";
+/// Largest Secret, less what stands around the list. A larger list is not kept; gateways then wait
+/// for the server.
+const MAX_STORED: usize = 1_000_000;
+
+/// The hash of each tool's definition, by its name.
+pub(crate) type Definitions = BTreeMap<String, DefinitionHash>;
+
+/// A list as it was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// UID of the server's resource.
+    pub(crate) uid: String,
+    /// Of all definitions.
+    pub(crate) hash: DefinitionHash,
+    /// The definitions.
+    pub(crate) tools: Arc<Definitions>,
+    /// Those that were accepted: the first ones, until others are.
+    pub(crate) accepted: Arc<Definitions>,
+}
+
+impl Verified {
+    /// Of a list that is seen for the first time.
+    pub(crate) fn first(uid: &str, catalog: &Catalog) -> Self {
+        let tools = Arc::new(definitions(catalog));
+        Self { uid: uid.to_owned(), hash: catalog.hash(), accepted: tools.clone(), tools }
+    }
+}
+
+/// Hash of each tool.
+pub(crate) fn definitions(catalog: &Catalog) -> Definitions {
+    catalog.tools().iter().map(|tool| (tool.name.to_string(), tool.hash)).collect()
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    version: u64,
+    secret: Option<String>,
+    verified: Option<Verified>,
+    /// The list itself, compressed; kept to be written again beside what is accepted.
+    packed: Arc<[u8]>,
+}
+
+/// All lists that were verified.
+#[derive(Debug)]
+pub(crate) struct Catalogs {
+    api: Api<Secret>,
+    leadership: Arc<Leadership>,
+    seen: RwLock<HashMap<String, Stored>>,
+}
+
+impl Catalogs {
+    pub(crate) fn new(client: Client, namespace: &str, leadership: Arc<Leadership>) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, leadership, seen: RwLock::default() }
+    }
+
+    /// The list of a server, if it is of the one with this UID.
+    pub(crate) fn of(&self, namespace: &str, server: &str, uid: &str) -> Option<Verified> {
+        let stored = self.stored(&catalog_name(namespace, server))?;
+        stored.verified.filter(|verified| verified.uid == uid)
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Takes in what the apiserver tells of a list.
+    pub(crate) fn saw(&self, secret: &Secret) {
+        let stored = parse(secret);
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let name = secret.name_any();
+        if seen.get(&name).is_none_or(|known| known.version < stored.version) {
+            seen.insert(name, stored);
+        }
+    }
+
+    /// Takes in that a list is gone.
+    pub(crate) fn lost(&self, secret: &Secret) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(&secret.name_any());
+    }
+
+    /// After a full list: forgets what was not in it.
+    pub(crate) fn retain(&self, listed: &HashSet<String>) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|name, _| listed.contains(name));
+    }
+
+    /// Those whose server is not among these, by namespace, name and UID.
+    pub(crate) fn without(&self, servers: &HashSet<String>) -> Vec<String> {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.keys().filter(|name| !servers.contains(*name)).cloned().collect()
+    }
+
+    /// Keeps a list; `catalog` is none when only what is accepted is another.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn apply(
+        &self,
+        namespace: &str,
+        server: &str,
+        verified: &Verified,
+        catalog: Option<&Catalog>,
+    ) -> Result<(), Error> {
+        let name = catalog_name(namespace, server);
+        let before = self.stored(&name);
+        let packed = match (catalog, &before) {
+            (Some(catalog), _) => pack(&catalog.to_json()),
+            (None, Some(before)) => before.packed.to_vec(),
+            (None, None) => Vec::new(),
+        };
+        let json = |definitions: &Definitions| serde_json::to_vec(definitions);
+        let mut data = BTreeMap::from([
+            ("uid", verified.uid.clone().into_bytes()),
+            ("hash", verified.hash.to_string().into_bytes()),
+            ("tools", json(&verified.tools)?),
+            ("accepted", json(&verified.accepted)?),
+        ]);
+        if packed.len() + data.values().map(Vec::len).sum::<usize>() <= MAX_STORED {
+            data.insert("catalog", packed);
+        }
+        let data = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value)));
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                resource_version: before.map(|before| before.version.to_string()),
+                labels: Some(BTreeMap::from([(
+                    "app.kubernetes.io/managed-by".to_owned(),
+                    "fairway".to_owned(),
+                )])),
+                ..ObjectMeta::default()
+            },
+            type_: Some(CATALOG_TYPE.to_owned()),
+            data: Some(data.collect()),
+            ..Secret::default()
+        };
+        self.leadership.term().ok_or(Error::NotLeader)?;
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(&secret);
+        let written = call("keep a list of tools", self.api.patch(&name, &params, &patch)).await?;
+        self.saw(&written);
+        Ok(())
+    }
+
+    /// Deletes the list of a server that is gone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
+        let Some(stored) = self.stored(name) else { return Ok(()) };
+        self.leadership.term().ok_or(Error::NotLeader)?;
+        let preconditions = Preconditions {
+            uid: stored.secret.clone(),
+            resource_version: Some(stored.version.to_string()),
+        };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match call("delete a list of tools", self.api.delete(name, &params)).await {
+            Err(Error::Kube(_, error)) if is_not_found(&error) => {}
+            other => {
+                other?;
+            }
+        }
+        self.seen.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(())
+    }
+}
+
+fn pack(json: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing to a Vec cannot fail.
+    let _ = encoder.write_all(json);
+    encoder.finish().unwrap_or_default()
+}
+
+fn parse(secret: &Secret) -> Stored {
+    let data = secret.data.clone().unwrap_or_default();
+    let bytes = |key: &str| data.get(key).map(|value| value.0.as_slice());
+    let text = |key: &str| std::str::from_utf8(bytes(key)?).ok().map(str::to_owned);
+    let map = |key: &str| serde_json::from_slice(bytes(key)?).ok().map(Arc::new);
+    let verified = || {
+        Some(Verified {
+            uid: text("uid")?,
+            hash: text("hash")?.try_into().ok()?,
+            tools: map("tools")?,
+            accepted: map("accepted")?,
+        })
+    };
+    Stored {
+        version: version(&secret.metadata),
+        secret: secret.uid(),
+        verified: verified(),
+        packed: bytes("catalog").unwrap_or_default().into(),
+    }
+}

@@ -1,0 +1,129 @@
+//! What a server is looked at with.
+
+use std::sync::Arc;
+
+use crds::{McpServer, SecretKeyRef};
+use gateway_core::report::ServerId;
+use gateway_core::{Catalog, DefinitionHash, Kind, Namespace, Secrets, ServerName};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Api, ResourceExt};
+
+use super::catalogs::Verified;
+use super::names::{headless_name, object_name};
+use crate::context::{Context, reference, version_in_force};
+use crate::gateways::View;
+use crate::gateways::stream::fetch_catalog;
+use crate::objects::{Error, call};
+
+/// What is there besides the server's resource itself.
+#[derive(Debug)]
+pub(super) struct Observed {
+    /// Of its entry, if it has one.
+    pub(super) in_force: Option<u64>,
+    /// The Secrets it names.
+    pub(super) secrets: Secrets,
+    /// The Service it names.
+    pub(super) service: Option<Arc<Service>>,
+    /// What runs for it.
+    pub(super) live: Live,
+    /// What each ready gateway says.
+    pub(super) views: Vec<View>,
+    /// The list as it was last verified.
+    pub(super) verified: Option<Verified>,
+    /// The list that all gateways have, if it is another.
+    pub(super) news: Option<Catalog>,
+}
+
+/// What runs for a server.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) service_account: Option<Arc<ServiceAccount>>,
+    pub(super) deployment: Option<Arc<Deployment>>,
+    pub(super) service: Option<Arc<Service>>,
+    pub(super) headless: Option<Arc<Service>>,
+    pub(super) network_policy: Option<Arc<NetworkPolicy>>,
+    pub(super) pods: Vec<Arc<Pod>>,
+}
+
+pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observed, Error> {
+    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+    let uid = server.uid().unwrap_or_default();
+    let stored = ctx.entries.of(&reference(Kind::Server, &server.metadata));
+    let world = &ctx.world;
+    let id = ServerId { namespace: Namespace::new(&namespace), name: ServerName::new(&name) };
+    let views = ctx.gateways.views(&id, &uid);
+    let verified = ctx.catalogs.of(&namespace, &name, &uid);
+    let object = object_name(&name);
+    Ok(Observed {
+        in_force: version_in_force(stored.as_ref(), &server.metadata),
+        secrets: secrets(ctx, server, &namespace).await?,
+        service: server
+            .spec
+            .service
+            .as_ref()
+            .and_then(|service| world.service(&namespace, &service.name)),
+        live: Live {
+            service_account: world.service_account(&namespace, &object),
+            deployment: world.deployment(&namespace, &object),
+            service: world.service(&namespace, &object),
+            headless: world.service(&namespace, &headless_name(&name)),
+            network_policy: world.network_policy(&namespace, &object),
+            pods: world.pods_of(&namespace, &name),
+        },
+        news: news(ctx, &views, verified.as_ref(), &id).await,
+        views,
+        verified,
+    })
+}
+
+/// The Secrets that the server names, as far as they are there.
+async fn secrets(ctx: &Context, server: &McpServer, namespace: &str) -> Result<Secrets, Error> {
+    let api = Api::<Secret>::namespaced(ctx.client.clone(), namespace);
+    let credentials = server.spec.credentials.as_ref().map(|given| &given.secret_ref);
+    let authorities = server.spec.tls.as_ref().map(|given| &given.ca_secret_ref);
+    let mut secrets = Secrets::default();
+    for SecretKeyRef { name, .. } in credentials.into_iter().chain(authorities) {
+        // A name that is none is told by validation.
+        if name.is_empty() || name.contains('/') {
+            continue;
+        }
+        if let Some(secret) = call("read a Secret of a server", api.get_opt(name)).await? {
+            secrets.insert(secret);
+        }
+    }
+    Ok(secrets)
+}
+
+/// The hash on which all ready gateways agree.
+pub(super) fn agreed(views: &[View]) -> Option<DefinitionHash> {
+    let mut hashes = views.iter().map(|view| Some(view.report.as_ref()?.tools.as_ref()?.hash));
+    let first = hashes.next()??;
+    hashes.all(|other| other == Some(first)).then_some(first)
+}
+
+/// The list that all gateways have, if it is not the one that was verified.
+async fn news(
+    ctx: &Context,
+    views: &[View],
+    verified: Option<&Verified>,
+    ServerId { namespace, name }: &ServerId,
+) -> Option<Catalog> {
+    let hash = agreed(views)?;
+    if verified.is_some_and(|verified| verified.hash == hash) {
+        return None;
+    }
+    let pod = &views.first()?.pod;
+    let address = ctx.world.gateway_address(pod)?;
+    let (namespace, name) = (namespace.as_str(), name.as_str());
+    let json = match fetch_catalog(&address, namespace, name, &ctx.keyring.admin).await {
+        Ok(json) => json,
+        Err(error) => {
+            tracing::info!(namespace, name, %error, "cannot fetch a list of tools yet");
+            return None;
+        }
+    };
+    // It may have changed again; then another report is on its way.
+    Catalog::from_json(&json).ok().filter(|catalog| catalog.hash() == hash)
+}
