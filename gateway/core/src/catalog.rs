@@ -146,37 +146,77 @@ impl DefinitionHash {
 
     /// Of a definition. Members are sorted: the order they come in may be another each time.
     fn of_definition(definition: &[u8]) -> Result<Self, serde_json::Error> {
-        let value: Value = serde_json::from_slice(definition)?;
         let mut context = Context::new(&SHA256);
-        digest(&value, &mut context);
+        digest(serde_json::from_slice(definition)?, MAX_DEPTH, &mut context)?;
         Ok(Self::of(context))
     }
 }
 
-/// Depth is bounded: `serde_json` reads 128 levels.
-fn digest(value: &Value, to: &mut Context) {
-    match value {
-        Value::Array(items) => {
+/// Below this depth definitions are compared as they are written: each level is read once more.
+const MAX_DEPTH: usize = 32;
+
+/// Values stay raw: a number may have more digits than any type of ours.
+fn digest(value: &RawValue, depth: usize, to: &mut Context) -> Result<(), serde_json::Error> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'[') if depth > 0 => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
             to.update(b"[");
             for item in items {
-                digest(item, to);
+                digest(item, depth - 1, to)?;
                 to.update(b",");
             }
             to.update(b"]");
         }
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
+        Some(b'{') if depth > 0 => {
+            let Members(mut members) = serde_json::from_str(text)?;
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
             to.update(b"{");
             for (name, value) in members {
-                to.update(Value::from(name.as_str()).to_string().as_bytes());
+                to.update(Value::from(name).to_string().as_bytes());
                 to.update(b":");
-                digest(value, to);
+                digest(value, depth - 1, to)?;
                 to.update(b",");
             }
             to.update(b"}");
         }
-        scalar => to.update(scalar.to_string().as_bytes()),
+        // One string may be written in many ways.
+        Some(b'"') => {
+            let string: String = serde_json::from_str(text)?;
+            to.update(Value::from(string).to_string().as_bytes());
+        }
+        _ => to.update(text.as_bytes()),
+    }
+    Ok(())
+}
+
+/// The members of an object in the order they stand.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        from.deserialize_map(Visitor)
     }
 }
 
@@ -348,9 +388,13 @@ mod tests {
             r#"{"name":"a","inputSchema":{"x":1,"y":[12]}}"#,
             r#"{"name":"a","inputSchema":{"x":"1","y":[1,2]}}"#,
             r#"{"name":"a","inputSchema":{"x":1,"y":[1,2]},"description":""}"#,
+            r#"{"name":"a","inputSchema":{"x":1e400,"y":[1,2]}}"#,
         ] {
             assert_ne!(one, hash(other), "{other}");
         }
+        // As deep as may be.
+        let deep = format!(r#"{{"name":"a","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        assert_ne!(one, hash(&deep));
     }
 
     #[test]
