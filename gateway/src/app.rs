@@ -5,20 +5,26 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateway_core::report::Hello;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Access, Admin};
 use crate::authn::Authenticator;
+use crate::downstream::health::Status;
 use crate::downstream::{Downstream, Streams};
 use crate::inflight::InFlight;
 use crate::listener::{Workers, serve, serve_admin};
+use crate::publisher::Publisher;
+use crate::report::Reporter;
 use crate::session::Tombstones;
-use crate::source::watch_directory;
-use crate::state::{self, StateError};
-use crate::table::{Publisher, Table, changes};
+use crate::source::cluster::{Cluster, ClusterError};
+use crate::source::{Contact, watch_cluster, watch_directory};
+use crate::state::{self, Keeper, StateError};
+use crate::table::{Table, changes};
 use crate::telemetry::Telemetry;
-use crate::upstream::Pool;
+use crate::upstream::{Egress, Newswire, Pool};
 
 /// How to run a gateway.
 #[derive(Debug, Clone)]
@@ -32,8 +38,10 @@ pub struct Options {
     /// Names, besides loopback ones, by which clients on a loopback address may call the gateway;
     /// `*` is any.
     pub allowed_hosts: Vec<String>,
-    /// File with the keys that seal sessions, made where there is none.
+    /// File with the keys that seal sessions. Made where there is none, except in a cluster.
     pub state: PathBuf,
+    /// Who reports to the operator.
+    pub pod: Pod,
 }
 
 /// Where servers, keys and policies come from.
@@ -41,6 +49,17 @@ pub struct Options {
 pub enum Source {
     /// Manifests in directories.
     Directories(Vec<PathBuf>),
+    /// Entries that the operator writes.
+    Cluster(Cluster),
+}
+
+/// The pod that this gateway is; empty outside a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// Why a gateway does not start.
@@ -53,6 +72,9 @@ pub enum StartError {
     /// The manifests cannot be read at all.
     #[error("cannot read the manifests in {0:?}")]
     Source(Vec<PathBuf>, #[source] io::Error),
+    /// See [`ClusterError`].
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// See [`StateError`].
     #[error(transparent)]
     State(#[from] StateError),
@@ -72,40 +94,80 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway. It serves as soon as the manifests are read.
+    /// Starts a gateway. It serves as soon as the manifests or entries are read.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let (listener, address) = bind(options.listen).await?;
         let (admin_listener, admin_address) = bind(options.admin_listen).await?;
-        let secrets = state::open(&options.state)?;
+        let in_cluster = matches!(options.source, Source::Cluster(_));
+        let keeper = if in_cluster { Keeper::Operator } else { Keeper::Own };
+        let secrets = state::open(&options.state, keeper)?;
 
         let stop = CancellationToken::new();
         let telemetry = Telemetry::new();
         let table = Arc::new(Table::new());
+        let contact = Arc::new(Contact::default());
+        let egress = if in_cluster { Egress::unknown() } else { Egress::anywhere() };
+        let news = Newswire::default();
         let (changes, changed) = changes();
-        let pool = Pool::new(changes.clone(), stop.clone(), telemetry.clone());
+        let pool = Pool::new(
+            changes.clone(),
+            egress.clone(),
+            news.clone(),
+            stop.clone(),
+            telemetry.clone(),
+        );
         let publisher = Publisher::new(table.clone(), pool, telemetry.clone(), changed);
+        let access = if in_cluster {
+            let hello = hello(options.pod);
+            let (table, stop) = (table.clone(), stop.clone());
+            Access::Tokens(secrets.tokens, Reporter { hello, table, news, stop })
+        } else {
+            Access::Open
+        };
+        let admin = Arc::new(Admin {
+            table: table.clone(),
+            telemetry: telemetry.clone(),
+            contact: contact.clone(),
+            access,
+        });
         let downstream = Arc::new(Downstream {
-            authenticator: Authenticator { pepper: secrets.pepper.clone(), table: table.clone() },
+            authenticator: Authenticator {
+                peppers: [Some(secrets.pepper.clone()), secrets.previous]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                table: table.clone(),
+            },
             table,
             sealer: secrets.sealer,
             tombstones: Tombstones::default(),
             calls: InFlight::new(),
             streams: Streams::new(),
-            telemetry: telemetry.clone(),
+            telemetry,
             allowed_hosts: options.allowed_hosts,
+            show: if in_cluster { Status::Bare } else { Status::Detail },
+            contact: contact.clone(),
             stop: stop.clone(),
         });
 
         let tasks = TaskTracker::new();
-        let Source::Directories(directories) = options.source;
-        let source =
-            watch_directory(directories.clone(), secrets.pepper, changes, stop.clone()).await;
-        tasks.spawn(source.map_err(|error| StartError::Source(directories, error))?);
+        match options.source {
+            Source::Directories(directories) => {
+                let pepper = secrets.pepper;
+                let source =
+                    watch_directory(directories.clone(), pepper, changes, stop.clone()).await;
+                tasks.spawn(source.map_err(|error| StartError::Source(directories, error))?);
+            }
+            Source::Cluster(cluster) => {
+                let source = watch_cluster(cluster, changes, egress, contact, stop.clone());
+                tasks.spawn(source.await?);
+            }
+        }
         tasks.spawn(publisher.run(stop.clone()));
-        tasks.spawn(serve_admin(admin_listener, downstream.clone()));
+        tasks.spawn(serve_admin(admin_listener, admin, stop.clone()));
         let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
         Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })
@@ -136,6 +198,11 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn hello(pod: Pod) -> Hello {
+    let Pod { name, uid } = pod;
+    Hello { pod: name, uid, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -15,7 +15,8 @@ const MAX_KEY: usize = 4096;
 /// Tells principals by their keys.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    pub(crate) pepper: Pepper,
+    /// One, or during a rotation two.
+    pub(crate) peppers: Vec<Pepper>,
     pub(crate) table: Arc<Table>,
 }
 
@@ -47,8 +48,16 @@ impl Authenticator {
         tenant: Option<&Namespace>,
     ) -> Result<(Principal, Source), Unauthorized> {
         let (key, source) = presented(&parts.headers, parts.uri.query())?;
-        let digest = self.pepper.digest(key.as_bytes());
-        let principal = self.table.load().snapshot.authenticate(&digest, Timestamp::now())?;
+        let (table, now) = (self.table.load(), Timestamp::now());
+        let mut found = Err(Refusal::Unknown);
+        for pepper in &self.peppers {
+            found = table.snapshot.authenticate(&pepper.digest(key.as_bytes()), now);
+            if !matches!(found, Err(Refusal::Unknown)) {
+                break;
+            }
+        }
+        let principal = found?;
+        principal.account.note(now);
         match tenant {
             Some(tenant) if *tenant != principal.key.namespace => {
                 Err(Unauthorized::Refused(Refusal::Unknown))

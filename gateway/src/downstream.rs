@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::authn::{Authenticator, Source};
 use crate::inflight::InFlight;
 use crate::session::{Sealer, SessionId, Tombstones};
+use crate::source::Contact;
 use crate::table::Table;
 use crate::telemetry::Telemetry;
 use crate::upstream::ClientKey;
@@ -22,14 +23,14 @@ mod answer;
 pub(crate) mod body;
 mod dispatch;
 mod events;
-mod health;
+pub(crate) mod health;
 mod origin;
 pub(crate) mod reply;
 mod spool;
 mod sse;
 mod streamable;
 
-pub(crate) use health::serve_admin;
+use health::Status;
 pub(crate) use reply::Response;
 pub(crate) use sse::Streams;
 
@@ -53,6 +54,9 @@ pub(crate) struct Downstream {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Names, besides loopback ones, by which a gateway on a loopback address may be called.
     pub(crate) allowed_hosts: Vec<String>,
+    /// What health and readiness show to everybody.
+    pub(crate) show: Status,
+    pub(crate) contact: Arc<Contact>,
     /// Cancelled when the gateway stops: streams end once no call is open on them.
     pub(crate) stop: tokio_util::sync::CancellationToken,
 }
@@ -133,8 +137,10 @@ pub(crate) async fn serve(
         (Endpoint::Streamable, &Method::DELETE) => streamable::delete(app, arrival).await,
         (Endpoint::SseStream, &Method::GET) => sse::open(app, arrival).await,
         (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
-        (Endpoint::Health, &Method::GET) => health::health(&app),
-        (Endpoint::Readiness, &Method::GET) => health::readiness(&app),
+        (Endpoint::Health, &Method::GET) => health::health(&app.table, app.show),
+        (Endpoint::Readiness, &Method::GET) => {
+            health::readiness(&app.table, &app.contact, app.show)
+        }
         _ => reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method"),
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! A request meets, in this order, `listener`, `authn`, `downstream`, `session`, the view
 //! and decision of `gateway_core`, `call` and `upstream`. Beside the path are `source`,
-//! `table` and `telemetry`; `app` wires them.
+//! `publisher`, `table`, `report`, `admin` and `telemetry`; `app` wires them.
 
+mod admin;
 mod app;
 mod authn;
 mod call;
 mod downstream;
 mod inflight;
 mod listener;
+mod publisher;
+mod report;
 mod session;
 mod source;
 mod state;
@@ -20,5 +23,6 @@ mod upstream;
 mod watchdog;
 mod worker;
 
-pub use app::{Gateway, Options, Source, StartError};
+pub use app::{Gateway, Options, Pod, Source, StartError};
+pub use source::cluster::{Cluster, ClusterError};
 pub use state::StateError;

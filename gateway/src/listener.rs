@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Admin;
 use crate::downstream::{self, Downstream, Response};
 use crate::telemetry::Telemetry;
 use crate::watchdog::{Busy, Watched, watch};
@@ -186,9 +187,8 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
 }
 
 /// Serves the admin port: few connections, from this thread.
-pub(crate) async fn serve_admin(listener: TcpListener, downstream: Arc<Downstream>) {
+pub(crate) async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_ADMIN));
-    let stop = downstream.stop.clone();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -200,11 +200,10 @@ pub(crate) async fn serve_admin(listener: TcpListener, downstream: Arc<Downstrea
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let app = downstream.clone();
-        let answer = move |request| {
-            let answer = downstream::serve_admin(&app, &request);
-            std::future::ready(answer)
-        };
+        // A table that is in force is to be heard of at once.
+        let _ = stream.set_nodelay(true);
+        let admin = admin.clone();
+        let answer = move |request| std::future::ready(admin.serve(&request));
         tokio::spawn(connection(stream, place, answer, stop.child_token()));
     }
 }

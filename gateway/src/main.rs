@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
-use gateway::{Gateway, Options, Source};
+use gateway::{Cluster, Gateway, Options, Pod, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -14,10 +14,26 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "fairway-gateway", version)]
 struct Flags {
-    /// Where servers, keys and policies come from: `dir:PATH`, a directory of manifests. May be
-    /// given more than once.
+    /// Where servers, keys and policies come from: `dir:PATH`, a directory of manifests, which may
+    /// be given more than once; or `cluster`, what the operator made of them.
     #[arg(long, env = "FAIRWAY_SOURCE", value_parser = parse_source, required = true, value_delimiter = ',')]
-    source: Vec<PathBuf>,
+    source: Vec<SourceFlag>,
+
+    /// With `--source cluster`: the namespace that holds the entries.
+    #[arg(long, env = "FAIRWAY_ENTRIES_NAMESPACE")]
+    entries_namespace: Option<String>,
+
+    /// With `--source cluster`: how to reach the cluster from outside of it.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+
+    /// Name of the pod that this is.
+    #[arg(long, env = "FAIRWAY_POD_NAME", default_value = "")]
+    pod_name: String,
+
+    /// UID of the pod that this is.
+    #[arg(long, env = "FAIRWAY_POD_UID", default_value = "")]
+    pod_uid: String,
 
     /// Where clients connect.
     #[arg(long, env = "FAIRWAY_LISTEN", default_value = "0.0.0.0:8080")]
@@ -38,15 +54,39 @@ struct Flags {
     state: Option<PathBuf>,
 }
 
-fn parse_source(text: &str) -> Result<PathBuf, String> {
+#[derive(Debug, Clone)]
+enum SourceFlag {
+    Directory(PathBuf),
+    Cluster,
+}
+
+fn parse_source(text: &str) -> Result<SourceFlag, String> {
     match text.strip_prefix("dir:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => Err("write dir:PATH".to_owned()),
+        Some(path) if !path.is_empty() => Ok(SourceFlag::Directory(PathBuf::from(path))),
+        None if text == "cluster" => Ok(SourceFlag::Cluster),
+        _ => Err("write dir:PATH or cluster".to_owned()),
     }
+}
+
+/// Directories, or a cluster, but not both.
+fn source(flags: &Flags) -> anyhow::Result<Source> {
+    if let [SourceFlag::Cluster] = flags.source.as_slice() {
+        let namespace = flags.entries_namespace.clone();
+        let namespace = namespace.context("--source cluster needs --entries-namespace")?;
+        return Ok(Source::Cluster(Cluster { namespace, kubeconfig: flags.kubeconfig.clone() }));
+    }
+    let directories = flags.source.iter().map(|source| match source {
+        SourceFlag::Directory(path) => Ok(path.clone()),
+        SourceFlag::Cluster => bail!("--source cluster goes with no other source"),
+    });
+    Ok(Source::Directories(directories.collect::<anyhow::Result<_>>()?))
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    // First of all: the client of the cluster's API takes whatever provider is the process's.
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| anyhow!("another provider of TLS is installed"))?;
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(
@@ -54,6 +94,7 @@ async fn main() -> anyhow::Result<()> {
         )
         .init();
     let flags = Flags::parse();
+    let source = source(&flags)?;
     let state = match flags.state {
         Some(state) => state,
         None => default_state().context("there is no home directory; set --state")?,
@@ -61,11 +102,12 @@ async fn main() -> anyhow::Result<()> {
     raise_file_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let gateway = Gateway::start(Options {
-        source: Source::Directories(flags.source),
+        source,
         listen: flags.listen,
         admin_listen: flags.admin_listen,
         allowed_hosts: flags.allowed_hosts,
         state,
+        pod: Pod { name: flags.pod_name, uid: flags.pod_uid },
     })
     .await?;
     tracing::info!(address = %gateway.address(), admin = %gateway.admin_address(), "gateway is listening");

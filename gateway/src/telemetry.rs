@@ -80,6 +80,8 @@ pub(crate) struct Telemetry {
     pub(crate) unauthorized: Counter,
     /// Manifests that are not in force.
     pub(crate) rejected: Gauge,
+    /// Age of what the table was made from.
+    pub(crate) staleness: Gauge<f64, AtomicU64>,
 }
 
 /// Handles to the metrics of one server.
@@ -110,6 +112,7 @@ impl Telemetry {
         let (streams, connections) = (Gauge::default(), Gauge::default());
         let (sessions, unauthorized) = (Counter::default(), Counter::default());
         let rejected = Gauge::default();
+        let staleness = Gauge::<f64, AtomicU64>::default();
         registry.register("tool_calls", "Tool calls by server and outcome", calls.clone());
         registry.register(
             "tool_call_duration_seconds",
@@ -126,6 +129,11 @@ impl Telemetry {
             unauthorized.clone(),
         );
         registry.register("rejected_manifests", "Manifests not in force", rejected.clone());
+        registry.register(
+            "table_staleness_seconds",
+            "How long the source of the table has not been heard",
+            staleness.clone(),
+        );
         Arc::new(Self {
             registry,
             calls,
@@ -136,6 +144,7 @@ impl Telemetry {
             sessions,
             unauthorized,
             rejected,
+            staleness,
         })
     }
 

@@ -1,30 +1,38 @@
 //! Servers the gateway speaks to: one [`Upstream`] each, kept up by a [`supervisor`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use crds::SessionMode;
-use gateway_core::{Endpoint, KeyEntry, Namespace, Principal, ServerEntry};
+use gateway_core::report::{ServerId, ServerReport, ServerState};
+use gateway_core::{Endpoint, ServerEntry};
 use http::{Method, Uri};
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::session::SessionId;
-use crate::table::{Changes, ServerId};
 use crate::telemetry::{CallMetrics, Telemetry};
 
 mod client;
 mod connector;
+mod egress;
 pub(crate) mod exchange;
 pub(crate) mod fault;
 pub(crate) mod leg;
+mod pool;
+mod slot;
+mod standing;
 mod stream;
 mod supervisor;
+mod trust;
+
+pub(crate) use egress::Egress;
+pub(crate) use pool::Pool;
+pub(crate) use slot::{ClientKey, Slot};
+pub(crate) use standing::{Newswire, Standing, State};
 
 use client::{HttpClient, Sending, Template};
 use connector::Connector;
@@ -47,14 +55,6 @@ pub(crate) enum Link {
     Sse,
 }
 
-/// How a server is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
-    Connecting,
-    Connected { tools: usize },
-    Unreachable { reason: String },
-}
-
 /// One server.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -65,8 +65,7 @@ pub(crate) struct Upstream {
     /// 0 until known.
     link: AtomicU8,
     shares: AtomicBool,
-    available: AtomicBool,
-    state: watch::Sender<State>,
+    pub(crate) standing: Standing,
     wake: Notify,
     /// The gateway's own leg: lists, and calls where legs are shared.
     own: Arc<Slot>,
@@ -77,95 +76,23 @@ pub(crate) struct Upstream {
     pub(crate) metrics: CallMetrics,
 }
 
-/// Whose leg it is: never two principals', and of one principal one for each session. Requests
-/// without a session share one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct ClientKey {
-    tenant: Namespace,
-    key: Arc<str>,
-    session: Option<SessionId>,
-}
-
-impl ClientKey {
-    pub(crate) fn new(principal: &Principal, session: Option<SessionId>) -> Self {
-        // A server that is exposed to other tenants has clients of theirs.
-        let KeyEntry { namespace, name, .. } = &*principal.key;
-        Self { tenant: namespace.clone(), key: name.clone(), session }
-    }
-
-    fn is_of(&self, other: &Self) -> bool {
-        (&self.tenant, &self.key) == (&other.tenant, &other.key)
-    }
-}
-
-/// A place for a leg that is opened when it is first needed and again when it breaks.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    current: ArcSwapOption<Leg>,
-    /// Held while a leg is opened: all who need it wait for one.
-    opening: tokio::sync::Mutex<()>,
-    used: Mutex<Instant>,
-}
-
-impl Slot {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            current: ArcSwapOption::empty(),
-            opening: tokio::sync::Mutex::new(()),
-            used: Mutex::new(Instant::now()),
-        })
-    }
-
-    /// The leg, if there is a usable one.
-    pub(crate) fn current(&self) -> Option<Arc<Leg>> {
-        self.current.load_full().filter(|leg| !leg.is_closed())
-    }
-
-    /// The leg; opened if there is none, or if `broken` still is the one.
-    pub(crate) async fn open(
-        &self,
-        upstream: &Arc<Upstream>,
-        broken: Option<&Arc<Leg>>,
-    ) -> Result<Arc<Leg>, Fault> {
-        let usable =
-            || self.current().filter(|leg| broken.is_none_or(|broken| !Arc::ptr_eq(leg, broken)));
-        if let Some(leg) = usable() {
-            return Ok(leg);
-        }
-        let _opening = self.opening.lock().await;
-        if let Some(leg) = usable() {
-            return Ok(leg);
-        }
-        let link = upstream.link().ok_or_else(|| upstream.outage())?;
-        let leg = Leg::open(upstream, link).await?;
-        self.current.store(Some(leg.clone()));
-        Ok(leg)
-    }
-
-    fn touch(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn idle(&self) -> Duration {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-}
-
 impl Upstream {
-    fn new(entry: Arc<ServerEntry>, stop: CancellationToken, telemetry: &Telemetry) -> Arc<Self> {
+    fn new(
+        entry: Arc<ServerEntry>,
+        egress: Arc<Egress>,
+        news: Newswire,
+        stop: CancellationToken,
+        telemetry: &Telemetry,
+    ) -> Arc<Self> {
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
-            http: HttpClient::new(Connector::new(
-                &entry.endpoint.streamable,
-                entry.timeouts.connect,
-            )),
+            http: HttpClient::new(Connector::new(&entry.endpoint, egress, entry.timeouts.connect)),
             metrics: telemetry.calls_of(&entry.namespace, &entry.name),
             entry: ArcSwap::new(entry),
             link: AtomicU8::new(0),
             shares: AtomicBool::new(false),
-            available: AtomicBool::new(false),
-            state: watch::Sender::new(State::Connecting),
+            standing: Standing::new(news),
             wake: Notify::new(),
             own: Slot::new(),
             clients: Mutex::default(),
@@ -212,11 +139,6 @@ impl Upstream {
         });
     }
 
-    /// How the server is doing.
-    pub(crate) fn state(&self) -> State {
-        self.state.borrow().clone()
-    }
-
     /// The place of the leg for a client's calls.
     ///
     /// # Errors
@@ -225,7 +147,7 @@ impl Upstream {
         self: &Arc<Self>,
         client: impl FnOnce() -> ClientKey,
     ) -> Result<Arc<Slot>, Fault> {
-        if !self.available.load(Ordering::Relaxed) {
+        if !self.standing.is_available() {
             self.refresh();
             return Err(self.outage());
         }
@@ -304,32 +226,53 @@ impl Upstream {
     }
 
     fn outage(&self) -> Fault {
-        Fault::Unreachable(match &*self.state.borrow() {
+        Fault::Unreachable(match &*self.standing.state() {
             State::Unreachable { reason } => reason.clone(),
             State::Connecting | State::Connected { .. } => "still connecting".to_owned(),
         })
     }
 
     fn enter(&self, state: State) {
-        self.available.store(matches!(state, State::Connected { .. }), Ordering::Relaxed);
         self.metrics.up.set(i64::from(matches!(state, State::Connected { .. })));
-        self.state.send_if_modified(|current| {
-            if *current == state {
-                return false;
+        if !self.standing.enter(state) {
+            return;
+        }
+        let entry = self.entry();
+        match &*self.standing.state() {
+            State::Unreachable { reason } => {
+                tracing::warn!(namespace = %entry.namespace, server = %entry.name, reason, "server is unreachable");
             }
-            let entry = self.entry();
-            match &state {
-                State::Unreachable { reason } => {
-                    tracing::warn!(namespace = %entry.namespace, server = %entry.name, reason, "server is unreachable");
-                }
-                State::Connected { tools } => {
-                    tracing::info!(namespace = %entry.namespace, server = %entry.name, tools, "server is connected");
-                }
-                State::Connecting => {}
+            State::Connected { tools } => {
+                tracing::info!(namespace = %entry.namespace, server = %entry.name, tools, "server is connected");
             }
-            *current = state;
-            true
-        });
+            State::Connecting => {}
+        }
+    }
+
+    /// How the server is doing and what it said, as the operator is told.
+    pub(crate) fn report(&self) -> ServerReport {
+        let entry = self.entry();
+        ServerReport {
+            server: ServerId { namespace: entry.namespace.clone(), name: entry.name.clone() },
+            uid: entry.claim.tie.to_string(),
+            state: match &*self.standing.state() {
+                State::Connecting => ServerState::Connecting,
+                State::Connected { .. } => ServerState::Connected,
+                State::Unreachable { reason } => ServerState::Unreachable(reason.clone()),
+            },
+            about: self.standing.about().map(|about| (*about).clone()),
+            tools: self.standing.listed().map(|listed| listed.report()),
+        }
+    }
+
+    /// Whether the entry can be served without new connections. A resource that was made anew is
+    /// another one, even at the same address.
+    fn serves(&self, entry: &ServerEntry) -> bool {
+        let own = self.entry.load();
+        self.endpoint == entry.endpoint
+            && self.session == entry.session
+            && own.claim == entry.claim
+            && own.timeouts.connect == entry.timeouts.connect
     }
 
     /// Takes away legs that were idle for long, to be closed, and closes idle connections.
@@ -352,68 +295,5 @@ impl Upstream {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = clients.drain().map(|(_, slot)| slot).chain([self.own.clone()]);
         slots.filter_map(|slot| slot.current.swap(None)).collect()
-    }
-}
-
-/// All servers of the table.
-pub(crate) struct Pool {
-    upstreams: HashMap<ServerId, Arc<Upstream>>,
-    changes: Changes,
-    stop: CancellationToken,
-    telemetry: Arc<Telemetry>,
-}
-
-impl Pool {
-    pub(crate) fn new(
-        changes: Changes,
-        stop: CancellationToken,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
-        Self { upstreams: HashMap::new(), changes, stop, telemetry }
-    }
-
-    /// Brings the upstreams in line with the entries. One whose address or kind of connection
-    /// changed is started anew, and the old one ends when its calls have.
-    pub(crate) fn reconcile<'a>(
-        &mut self,
-        servers: impl Iterator<Item = &'a Arc<ServerEntry>>,
-    ) -> HashMap<ServerId, Arc<Upstream>> {
-        let mut wanted = HashSet::new();
-        for entry in servers {
-            let id = (entry.namespace.clone(), entry.name.clone());
-            match self.upstreams.get(&id) {
-                Some(upstream) if upstream.serves(entry) => upstream.entry.store(entry.clone()),
-                _ => {
-                    if let Some(old) = self.upstreams.insert(id.clone(), self.start(entry)) {
-                        old.stop.cancel();
-                    }
-                }
-            }
-            wanted.insert(id);
-        }
-        self.upstreams.retain(|id, upstream| {
-            let keep = wanted.contains(id);
-            if !keep {
-                upstream.stop.cancel();
-                self.telemetry.forget(&id.0, &id.1);
-            }
-            keep
-        });
-        self.upstreams.clone()
-    }
-
-    fn start(&self, entry: &Arc<ServerEntry>) -> Arc<Upstream> {
-        let upstream = Upstream::new(entry.clone(), self.stop.child_token(), &self.telemetry);
-        tokio::spawn(supervisor::run(upstream.clone(), self.changes.clone()));
-        upstream
-    }
-}
-
-impl Upstream {
-    /// Whether the entry can be served without new connections.
-    fn serves(&self, entry: &ServerEntry) -> bool {
-        self.endpoint == entry.endpoint
-            && self.session == entry.session
-            && self.entry.load().timeouts.connect == entry.timeouts.connect
     }
 }

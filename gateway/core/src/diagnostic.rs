@@ -5,7 +5,7 @@ use std::fmt;
 use crate::ResourceRef;
 
 /// Something wrong with one resource that leaves all others alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// The resource that has to be mended.
     pub resource: ResourceRef,

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs, clippy::expect_used, clippy::indexing_slicing)]
 
+mod account;
 mod catalog;
 mod diagnostic;
 mod digest;
@@ -23,6 +24,7 @@ mod snapshot;
 mod stored;
 mod tenant;
 
+pub use account::Account;
 pub use catalog::{Catalog, CatalogError, DefinitionHash, Tool};
 pub use diagnostic::{Diagnostic, Reason};
 pub use digest::{KeyDigest, Pepper};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    Catalog, Diagnostic, Entry, KeyDigest, KeyEntry, Kind, Namespace, PolicyEntry, Reason,
-    ResourceRef, ServerEntry, ServerName, Tenant,
+    Account, Catalog, Diagnostic, Entry, KeyDigest, KeyEntry, KeyValue, Kind, Namespace,
+    PolicyEntry, Reason, ResourceRef, ServerEntry, ServerName, Tenant,
 };
 
 /// All entries there are, by tenant, and what the servers offer.
@@ -176,7 +176,7 @@ impl Snapshot {
             .collect();
         let mut diagnostics: Vec<Diagnostic> =
             tenants.values().flat_map(|tenant| tenant.diagnostics().iter().cloned()).collect();
-        let principals = index_keys(&tenants, &mut diagnostics);
+        let principals = index_keys(&tenants, &previous.principals, &mut diagnostics);
         Self { tenants, principals, diagnostics }
     }
 
@@ -205,6 +205,11 @@ impl Snapshot {
         same.then_some(renewed)
     }
 
+    /// All values of all keys, whether they are good or not.
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+        self.principals.values()
+    }
+
     /// What is wrong with resources as they meet each other.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
@@ -214,37 +219,49 @@ impl Snapshot {
 /// Of two resources that hold one key the earlier claim counts.
 fn index_keys(
     tenants: &BTreeMap<Namespace, Arc<Tenant>>,
+    previous: &HashMap<KeyDigest, Principal>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> HashMap<KeyDigest, Principal> {
-    let mut claims: Vec<Principal> = tenants
-        .values()
-        .flat_map(|tenant| {
-            tenant.keys().iter().flat_map(|(key, entitlement)| {
-                key.values.iter().map(|value| Principal {
-                    tenant: tenant.clone(),
-                    key: key.clone(),
-                    digest: value.digest,
-                    entitlement: *entitlement,
-                })
-            })
-        })
-        .collect();
-    claims.sort_by(|a, b| a.key.claim.cmp(&b.key.claim));
-    let mut principals = HashMap::with_capacity(claims.len());
-    for principal in claims {
-        match principals.entry(principal.digest) {
-            MapEntry::Vacant(free) => {
-                free.insert(principal);
+    let count = tenants.values().map(|tenant| tenant.keys().len()).sum();
+    let mut principals = HashMap::with_capacity(count);
+    let mut losers: Vec<Arc<KeyEntry>> = Vec::new();
+    for (tenant, (key, entitlement)) in
+        tenants.values().flat_map(|tenant| tenant.keys().iter().map(move |key| (tenant, key)))
+    {
+        for KeyValue { digest, .. } in &key.values {
+            let principal = || Principal {
+                tenant: tenant.clone(),
+                key: key.clone(),
+                digest: *digest,
+                entitlement: *entitlement,
+                account: account_of(key, previous.get(digest)),
+            };
+            match principals.entry(*digest) {
+                MapEntry::Vacant(free) => {
+                    free.insert(principal());
+                }
+                MapEntry::Occupied(taken) if Arc::ptr_eq(&taken.get().key, key) => {}
+                MapEntry::Occupied(mut taken) if key.claim < taken.get().key.claim => {
+                    losers.push(taken.insert(principal()).key);
+                }
+                MapEntry::Occupied(_) => losers.push(key.clone()),
             }
-            MapEntry::Occupied(_) => diagnostics.push(Diagnostic {
-                resource: Entry::Key(principal.key).resource(),
-                reason: Reason::KeyConflict,
-                message: "another McpApiKey holds the same key; give this one a key of its own"
-                    .to_owned(),
-            }),
         }
     }
+    losers.sort_by(|a, b| a.claim.cmp(&b.claim));
+    diagnostics.extend(losers.into_iter().map(|key| Diagnostic {
+        resource: Entry::Key(key).resource(),
+        reason: Reason::KeyConflict,
+        message: "another McpApiKey holds the same key; give this one a key of its own".to_owned(),
+    }));
     principals
+}
+
+/// The account of a key that was there before goes on.
+fn account_of(key: &KeyEntry, before: Option<&Principal>) -> Arc<Account> {
+    before
+        .filter(|before| before.key.claim == key.claim && before.key.namespace == key.namespace)
+        .map_or_else(Arc::default, |before| before.account.clone())
 }
 
 /// Why a credential is refused.
@@ -268,6 +285,8 @@ pub struct Principal {
     pub tenant: Arc<Tenant>,
     /// The key that was presented.
     pub key: Arc<KeyEntry>,
+    /// What is counted of this value of the key.
+    pub account: Arc<Account>,
     /// Which of the key's values it was.
     digest: KeyDigest,
     /// Index of the tenant's entitlement that is this principal's.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// What we read of a client's `initialize`.
 #[derive(Debug, Deserialize)]
@@ -72,4 +73,22 @@ pub struct ServerHello<'a> {
     /// The revision of the session.
     #[serde(borrow)]
     pub protocol_version: Cow<'a, str>,
+    /// Who answers; what is not understood of it says nothing.
+    #[serde(borrow, default)]
+    server_info: Option<&'a RawValue>,
+}
+
+impl ServerHello<'_> {
+    /// Name and version that the server gives itself; empty if it gives none.
+    pub fn server(&self) -> (String, String) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Server {
+            name: String,
+            version: String,
+        }
+        let server = self.server_info.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let Server { name, version } = server.unwrap_or_default();
+        (name, version)
+    }
 }

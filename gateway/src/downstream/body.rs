@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{Events, Through};
@@ -19,6 +20,8 @@ pub(crate) enum Body {
     Call(Box<Events>),
     /// A stream that stays open.
     Stream(Box<EventBody>),
+    /// Lines for the operator.
+    Lines(BoxStream<'static, Bytes>),
 }
 
 /// The answer broke off. The transfer is aborted: no one may take what came for the whole.
@@ -57,6 +60,7 @@ impl HttpBody for Body {
             Self::Through(body) => body.poll_data(cx).map(frame),
             Self::Call(body) => body.poll_data(cx).map(frame),
             Self::Stream(body) => body.poll_data(cx).map(frame),
+            Self::Lines(lines) => lines.poll_next_unpin(cx).map(|line| frame(line.map(Ok))),
         }
     }
 

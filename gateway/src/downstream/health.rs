@@ -1,19 +1,32 @@
 //! Is it alive, is it ready, and how are the servers doing.
 
-use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
+use http::StatusCode;
 use serde::Serialize;
 
-use super::Downstream;
 use super::reply::{self, Response};
-use crate::table::{Published, Rejected};
+use crate::source::Contact;
+use crate::table::{Published, Rejected, Table};
 use crate::upstream::State as ServerState;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// No names.
+    Bare,
+    Detail,
+}
 
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
     /// Servers that are connected.
-    backends: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backends: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Bare {
+    status: &'static str,
 }
 
 #[derive(Serialize)]
@@ -24,6 +37,15 @@ struct Readiness<'a> {
     rejected: &'a [Rejected],
     /// Resources that are in each other's way.
     conflicts: Vec<Conflict>,
+    /// Why the source of all this is not heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale: Option<Stale>,
+}
+
+#[derive(Serialize)]
+struct Stale {
+    seconds: u64,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -45,45 +67,57 @@ struct Conflict {
 }
 
 /// Alive, and which servers are connected.
-pub(super) fn health(app: &Downstream) -> Response {
-    let published = app.table.load();
-    let mut backends: Vec<String> = published
-        .upstreams
-        .iter()
-        .filter(|(_, upstream)| matches!(upstream.state(), ServerState::Connected { .. }))
-        .map(|((_, name), _)| name.to_string())
-        .collect();
-    backends.sort_unstable();
-    // Two tenants may each have a server of one name.
-    backends.dedup();
+pub(crate) fn health(table: &Table, show: Status) -> Response {
+    let connected = || {
+        let published = table.load();
+        let mut backends: Vec<String> = published
+            .upstreams
+            .iter()
+            .filter(|(_, up)| matches!(*up.standing.state(), ServerState::Connected { .. }))
+            .map(|((_, name), _)| name.to_string())
+            .collect();
+        backends.sort_unstable();
+        // Two tenants may each have a server of one name.
+        backends.dedup();
+        backends
+    };
+    let backends = (show == Status::Detail).then(connected);
     reply::value(StatusCode::OK, &Health { status: "ok", backends })
 }
 
 /// Ready once there is a table. A server that is away does not change that.
-pub(super) fn readiness(app: &Downstream) -> Response {
-    let published = app.table.load();
-    let ready = app.table.is_complete();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+pub(crate) fn readiness(table: &Table, contact: &Contact, show: Status) -> Response {
+    let ready = table.is_complete();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready { "ready" } else { "starting" };
+    if show == Status::Bare {
+        return reply::value(code, &Bare { status });
+    }
+    let published = table.load();
     let mut servers: Vec<Server<'_>> = published
         .upstreams
         .iter()
         .map(|((namespace, name), upstream)| {
-            let (state, tools, reason) = match upstream.state() {
+            let (state, tools, reason) = match &*upstream.standing.state() {
                 ServerState::Connecting => ("connecting", None, None),
-                ServerState::Connected { tools } => ("connected", Some(tools), None),
-                ServerState::Unreachable { reason } => ("unreachable", None, Some(reason)),
+                ServerState::Connected { tools } => ("connected", Some(*tools), None),
+                ServerState::Unreachable { reason } => ("unreachable", None, Some(reason.clone())),
             };
             Server { namespace: namespace.as_str(), name: name.as_str(), state, tools, reason }
         })
         .collect();
     servers.sort_by_key(|server| (server.namespace, server.name));
+    let stale = contact
+        .lost()
+        .map(|lost| Stale { seconds: contact.staleness().as_secs(), reason: lost.reason.clone() });
     let body = Readiness {
-        status: if ready { "ready" } else { "starting" },
+        status,
         servers,
         rejected: &published.rejected,
         conflicts: conflicts(&published),
+        stale,
     };
-    reply::value(status, &body)
+    reply::value(code, &body)
 }
 
 fn conflicts(published: &Published) -> Vec<Conflict> {
@@ -95,14 +129,4 @@ fn conflicts(published: &Published) -> Vec<Conflict> {
             message: diagnostic.message.clone(),
         })
         .collect()
-}
-
-/// Answers on the admin port.
-pub(crate) fn serve_admin(app: &Downstream, request: &Request<Incoming>) -> Response {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/health") => health(app),
-        (&Method::GET, "/readyz") => readiness(app),
-        (&Method::GET, "/metrics") => reply::metrics(app.telemetry.text()),
-        _ => reply::error(StatusCode::NOT_FOUND, "no such path"),
-    }
 }

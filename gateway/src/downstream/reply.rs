@@ -1,5 +1,7 @@
 //! Responses that are the same everywhere.
 
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -77,6 +79,14 @@ pub(crate) fn metrics(text: String) -> Response {
     let mut response = bare(StatusCode::OK, Body::from(text.into_bytes()));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// Lines of JSON, as long as there are any.
+pub(crate) fn lines(lines: BoxStream<'static, Bytes>) -> Response {
+    let mut response = bare(StatusCode::OK, Body::Lines(lines));
+    let media_type = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::manifest::{Document, Unreadable, read};
-use crate::table::{Change, Changes, Rejected};
+use crate::table::{Change, Changes, News, Rejected};
 use watches::Watches;
 
 mod watches;
@@ -42,7 +42,7 @@ pub(crate) async fn watch(
     let mut directory = Directory::new(pepper);
     let first = directory.take(load(&directories).complete()?);
     // Without a receiver the gateway is stopping.
-    let _ = changes.send(first.unwrap_or_default()).await;
+    let _ = changes.send(Change::Source(first.unwrap_or_default())).await;
     Ok(async move {
         let mut last_read = Instant::now();
         loop {
@@ -60,8 +60,8 @@ pub(crate) async fn watch(
                 continue;
             }
             last_read = Instant::now();
-            if let Some(change) = directory.take(load(&directories))
-                && changes.send(change).await.is_err()
+            if let Some(news) = directory.take(load(&directories))
+                && changes.send(Change::Source(news)).await.is_err()
             {
                 return;
             }
@@ -181,7 +181,7 @@ impl Directory {
     }
 
     /// Takes in what the files say now. `None` when that changes nothing.
-    fn take(&mut self, Listing { files, missing }: Listing) -> Option<Change> {
+    fn take(&mut self, Listing { files, missing }: Listing) -> Option<News> {
         self.round += 1;
         for (directory, error) in &missing {
             if !self.missing.contains_key(directory) {
@@ -205,7 +205,7 @@ impl Directory {
     }
 
     /// Turns documents into entries, and tells what became different.
-    fn resolve(&mut self) -> Option<Change> {
+    fn resolve(&mut self) -> Option<News> {
         let (mut secrets, mut rejected) = (Secrets::default(), Vec::new());
         for manifest in self.manifests.values() {
             rejected.extend(manifest.rejected.iter().cloned());
@@ -255,7 +255,7 @@ impl Directory {
         &mut self,
         entries: BTreeMap<ResourceRef, Entry>,
         mut rejected: Vec<Rejected>,
-    ) -> Option<Change> {
+    ) -> Option<News> {
         let applied: Vec<Entry> = entries
             .iter()
             .filter(|(reference, entry)| self.entries.get(reference) != Some(entry))
@@ -283,7 +283,7 @@ impl Directory {
         let same = applied.is_empty() && deleted.is_empty() && rejected == self.rejected;
         self.entries = entries;
         self.rejected.clone_from(&rejected);
-        (!same).then_some(Change::Source { applied, deleted, rejected })
+        (!same).then(|| News { applied, deleted, rejected: Some(rejected), ..News::default() })
     }
 }
 
@@ -382,10 +382,10 @@ mod tests {
         let changed = directory.take(files(&[("a.yaml", &server("http://b"))]));
         let gone = directory.take(files(&[]));
 
-        assert!(matches!(first, Some(Change::Source { applied, .. }) if applied.len() == 1));
+        assert!(matches!(first, Some(News { applied, .. }) if applied.len() == 1));
         assert!(same.is_none());
-        assert!(matches!(changed, Some(Change::Source { applied, .. }) if applied.len() == 1));
-        assert!(matches!(gone, Some(Change::Source { deleted, .. }) if deleted.len() == 1));
+        assert!(matches!(changed, Some(News { applied, .. }) if applied.len() == 1));
+        assert!(matches!(gone, Some(News { deleted, .. }) if deleted.len() == 1));
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
         for broken in ["a: [", "", &typo, &server("ftp://a")] {
             let change = directory.take(files(&[("a.yaml", broken)]));
 
-            let Some(Change::Source { applied, deleted, rejected }) = change else {
+            let Some(News { applied, deleted, rejected: Some(rejected), .. }) = change else {
                 panic!("{broken} is not told of")
             };
             assert!(applied.is_empty() && deleted.is_empty(), "{broken}");
@@ -412,7 +412,9 @@ mod tests {
 
         let change = directory.take(files(&two));
 
-        let Some(Change::Source { applied, rejected, .. }) = change else { panic!("no change") };
+        let Some(News { applied, rejected: Some(rejected), .. }) = change else {
+            panic!("no change")
+        };
         assert_eq!(applied.len(), 1);
         assert_eq!((rejected[0].file.as_str(), rejected.len()), ("b.yaml", 1));
         assert!(rejected[0].reason.contains("a.yaml"), "{rejected:?}");
@@ -435,7 +437,7 @@ mod tests {
             let pepper = Pepper::new(b"pepper");
             tokio::spawn(watch(directories, pepper, changes, stop.clone()).await.unwrap());
             assert!(
-                matches!(news.recv().await, Some(Change::Source { applied, .. }) if applied.len() == 1)
+                matches!(news.recv().await, Some(Change::Source(News { applied, .. })) if applied.len() == 1)
             );
             Self { root, news, _stop: stop.drop_guard() }
         }
@@ -458,11 +460,11 @@ mod tests {
     }
 
     fn is_applied(change: &Change) -> bool {
-        matches!(change, Change::Source { applied, .. } if !applied.is_empty())
+        matches!(change, Change::Source(News { applied, .. }) if !applied.is_empty())
     }
 
     fn is_deleted(change: &Change) -> bool {
-        matches!(change, Change::Source { deleted, .. } if !deleted.is_empty())
+        matches!(change, Change::Source(News { deleted, .. }) if !deleted.is_empty())
     }
 
     #[tokio::test]
@@ -495,7 +497,7 @@ mod tests {
         let named = directory.display().to_string();
         let kept = |change: &Change| {
             assert!(!is_deleted(change), "the last good state is gone");
-            matches!(change, Change::Source { rejected, .. } if rejected.iter().any(|r| r.file == named))
+            matches!(change, Change::Source(News { rejected: Some(rejected), .. }) if rejected.iter().any(|r| r.file == named))
         };
         watching.wait("missing", kept).await;
         let other = watching.root.path().join("other");

@@ -191,7 +191,7 @@ items:
         let head = "apiVersion: fairway.dev/v1alpha1\nkind: McpServer\nmetadata: {name: git}\n";
         for (text, reason) in [
             (format!("{head}spec: {{url: 'http://a', tols: {{}}}}"), "unknown field spec.tols"),
-            (format!("{head}spec: {{}}"), "missing field `url`"),
+            (format!("{head}spec: {{workload: {{}}}}"), "missing field `image`"),
             ("kind: Deployment\napiVersion: apps/v1".to_owned(), "apps/v1/Deployment is not"),
             ("just text".to_owned(), "is not a kind"),
         ] {

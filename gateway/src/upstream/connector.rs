@@ -1,10 +1,12 @@
-//! The one way out: resolves, connects and, for https, shakes hands.
+//! The one way out: resolves, checks, connects and, for https, shakes hands. Follows no redirect and
+//! uses no proxy.
 
-use std::sync::{Arc, OnceLock};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use rustls::ClientConfig;
+use gateway_core::Endpoint;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -12,7 +14,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::egress::Egress;
 use super::fault::Fault;
+use super::trust::Trust;
 
 /// A connection to a server.
 pub(crate) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
@@ -22,19 +26,26 @@ pub(crate) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 pub(crate) struct Connector {
     host: String,
     port: u16,
-    tls: bool,
+    /// Dialled as it is; else what the host resolves to, if that is permitted.
+    address: Option<SocketAddr>,
+    egress: Arc<Egress>,
+    /// `None` for plain http.
+    trust: Option<Trust>,
     /// For name, connection and handshake together.
     limit: Duration,
 }
 
 impl Connector {
-    pub(crate) fn new(origin: &Uri, limit: Duration) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, egress: Arc<Egress>, limit: Duration) -> Self {
+        let origin = &endpoint.streamable;
         let tls = origin.scheme_str() == Some("https");
         let port = origin.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let host = origin.host().unwrap_or_default();
         // In a URL an IPv6 address stands in brackets.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self { host, port, tls, limit }
+        let address = endpoint.address.map(|address| SocketAddr::new(address, port));
+        let trust = tls.then(|| Trust::new(endpoint.authorities.clone()));
+        Self { host, port, address, egress, trust, limit }
     }
 
     pub(crate) async fn connect(&self) -> Result<Stream, Fault> {
@@ -47,8 +58,15 @@ impl Connector {
         }
     }
 
-    async fn try_connect(&self) -> std::io::Result<Stream> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+    async fn try_connect(&self) -> io::Result<Stream> {
+        let stream = match self.address {
+            Some(address) => TcpStream::connect(address).await?,
+            None => {
+                let checked = self.egress.addresses(&self.host, self.port).await?;
+                // Addresses, not the name: it could resolve to others the next time.
+                TcpStream::connect(checked.as_slice()).await?
+            }
+        };
         stream.set_nodelay(true)?;
         // A server that is cut off without a word would never be missed on a stream that is open.
         let keep_alive = socket2::TcpKeepalive::new()
@@ -56,33 +74,9 @@ impl Connector {
             .with_interval(Duration::from_secs(10))
             .with_retries(3);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
-        if !self.tls {
-            return Ok(Either::Left(stream));
-        }
-        let name = ServerName::try_from(self.host.clone()).map_err(std::io::Error::other)?;
-        let tls = TlsConnector::from(tls_config()?).connect(name, stream).await?;
+        let Some(trust) = &self.trust else { return Ok(Either::Left(stream)) };
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let tls = TlsConnector::from(trust.config()?).connect(name, stream).await?;
         Ok(Either::Right(tls))
     }
-}
-
-/// Trusts what the system trusts.
-fn tls_config() -> std::io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CONFIG
-        .get_or_init(|| load_tls_config().map_err(str::to_owned))
-        .clone()
-        .map_err(std::io::Error::other)
-}
-
-fn load_tls_config() -> Result<Arc<ClientConfig>, &'static str> {
-    let mut roots = rustls::RootCertStore::empty();
-    let (trusted, _) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if trusted == 0 {
-        return Err("this system has no certificate authorities; install ca-certificates");
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    let config = builder.with_safe_default_protocol_versions().map_err(|_| "no version of TLS")?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -30,8 +30,25 @@ pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Leg {
     link: LegLink,
+    hello: Hello,
     /// Ids and progress tokens of our requests: never used twice in a session.
     next_id: AtomicU64,
+}
+
+/// What the server said of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub(super) version: ProtocolVersion,
+    pub(super) server_name: String,
+    pub(super) server_version: String,
+}
+
+impl Default for Hello {
+    /// Before it said anything.
+    fn default() -> Self {
+        let (server_name, server_version) = Default::default();
+        Self { version: ProtocolVersion::V2024_11_05, server_name, server_version }
+    }
 }
 
 #[derive(Debug)]
@@ -61,14 +78,15 @@ impl Leg {
         let response = within(entry.timeouts.request, sending).await??;
         let session = response.headers().get(SESSION_ID).cloned();
         let answer = Exchange::head(response, 0)?;
-        let version = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
-        other = other.with(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
+        let hello = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
+        other = other.with(PROTOCOL_VERSION, HeaderValue::from_static(hello.version.as_str()));
         if let Some(mut session) = session {
             session.set_sensitive(true);
             other = other.with(SESSION_ID, session);
         }
         let post = other.clone().posting();
-        let leg = Self { link: LegLink::Streamable { post, other }, next_id: AtomicU64::new(1) };
+        let link = LegLink::Streamable { post, other };
+        let leg = Self { link, hello, next_id: AtomicU64::new(1) };
         leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
             .await?;
         Ok(leg)
@@ -77,9 +95,10 @@ impl Leg {
     async fn open_sse(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
         let request_timeout = upstream.entry().timeouts.request;
         let stream = EventStream::open(upstream).await?;
-        let leg = Self { link: LegLink::Sse(stream), next_id: AtomicU64::new(1) };
+        let link = LegLink::Sse(stream);
+        let mut leg = Self { link, hello: Hello::default(), next_id: AtomicU64::new(1) };
         let answer = leg.send(upstream, 0, initialize(0), Bytes::from_static(b"0"), false)?;
-        hello(&answer_to(0, answer, request_timeout).await?)?;
+        leg.hello = hello(&answer_to(0, answer, request_timeout).await?)?;
         leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
             .await?;
         Ok(leg)
@@ -88,6 +107,11 @@ impl Leg {
     /// An id for the next request.
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the server said of itself.
+    pub(super) const fn hello(&self) -> &Hello {
+        &self.hello
     }
 
     /// Whether the server keeps a session for this leg.
@@ -228,14 +252,20 @@ pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).into()
 }
 
-/// The protocol version the server chose.
-fn hello(answer: &[u8]) -> Result<ProtocolVersion, Fault> {
+/// What the server said of itself, and the protocol version it chose.
+fn hello(answer: &[u8]) -> Result<Hello, Fault> {
     let result = result_of(answer)?;
     let hello: ServerHello<'_> =
         serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
-    ProtocolVersion::from_wire(&hello.protocol_version)
-        .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))
+    let version = ProtocolVersion::from_wire(&hello.protocol_version)
+        .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))?;
+    let shortened = |text: String| text.chars().take(MAX_NAME).collect();
+    let (name, text) = hello.server();
+    Ok(Hello { version, server_name: shortened(name), server_version: shortened(text) })
 }
+
+/// Of the name and version of a server, in characters: they are shown in a status.
+const MAX_NAME: usize = 128;
 
 /// The raw `result` of an answer.
 pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {

@@ -1,20 +1,23 @@
 //! Keeps one server's list of tools fresh and knows whether the server is there.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_core::report::About;
 use gateway_core::{Catalog, CatalogError};
 use http::StatusCode;
 use mcp::Message;
 use mcp::error::METHOD_NOT_FOUND;
 use mcp::tool::ToolPage;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
-use super::leg::{Leg, answer_to, request, result_of};
+use super::leg::{Hello, Leg, answer_to, request, result_of};
+use super::pool::Handshakes;
 use super::{Link, State, Upstream};
 use crate::table::{Change, Changes};
 
@@ -25,6 +28,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
 /// A server that announces changes is asked rarely, one that does not more often.
 const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
 const POLL_SILENT: Duration = Duration::from_secs(30);
+/// How long a server has a place among those who connect.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 /// Before a stream of events that ended is opened again.
 const RELISTEN: Duration = Duration::from_secs(1);
 /// How often idle legs are looked for.
@@ -39,12 +44,12 @@ const MAX_TOOLS: usize = 10_000;
 const PACE: Duration = Duration::from_millis(250);
 
 /// Runs until the upstream is stopped.
-pub(super) async fn run(upstream: Arc<Upstream>, changes: Changes) {
+pub(super) async fn run(upstream: Arc<Upstream>, handshakes: Arc<Handshakes>, changes: Changes) {
     let stop = upstream.stop.clone();
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = supervise(&upstream, &changes) => {}
+        () = supervise(&upstream, &handshakes, &changes) => {}
     }
     let legs = upstream.take_legs();
     farewell(upstream, legs).await;
@@ -68,11 +73,11 @@ pub(super) async fn farewell(upstream: Arc<Upstream>, mut legs: Vec<Arc<Leg>>) {
     }
 }
 
-async fn supervise(upstream: &Arc<Upstream>, changes: &Changes) {
+async fn supervise(upstream: &Arc<Upstream>, handshakes: &Handshakes, changes: &Changes) {
     let mut backoff = BACKOFF_FIRST;
     let mut told = false;
     loop {
-        let fault = match connect(upstream).await {
+        let fault = match connect_in_turn(upstream, handshakes, !told).await {
             Ok(()) => match keep(upstream, changes, &mut backoff).await {
                 Ok(()) => return,
                 Err(fault) => fault,
@@ -109,6 +114,24 @@ fn jittered(time: Duration) -> Duration {
     time.mul_f64(0.75 + f64::from(random[0]) / 510.0)
 }
 
+/// Connects when there is a place to. A server that takes long gives its place up and goes on
+/// without: it has begun, and others need not wait for it.
+async fn connect_in_turn(
+    upstream: &Arc<Upstream>,
+    handshakes: &Handshakes,
+    first: bool,
+) -> Result<(), Fault> {
+    let place = handshakes.enter(first).await;
+    let mut connecting = pin!(connect(upstream));
+    match timeout(HANDSHAKE, &mut connecting).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            drop(place);
+            connecting.await
+        }
+    }
+}
+
 /// Opens the gateway's own leg over whichever transport the server speaks.
 async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
     let endpoint = &upstream.endpoint;
@@ -137,7 +160,22 @@ async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
 
 fn settle(upstream: &Upstream, link: Link, leg: Arc<Leg>) {
     upstream.learn(link, &leg);
+    upstream.standing.introduce(about(link, &leg));
     upstream.own.current.store(Some(leg));
+}
+
+fn about(link: Link, leg: &Leg) -> About {
+    let Hello { version, server_name, server_version } = leg.hello().clone();
+    About {
+        version: version.as_str().to_owned(),
+        transport: match link {
+            Link::Streamable => "StreamableHttp".to_owned(),
+            Link::Sse => "Sse".to_owned(),
+        },
+        server_name,
+        server_version,
+        stateful: leg.has_session(),
+    }
 }
 
 /// The statuses after which a client falls back to HTTP+SSE (2025-11-25, transports, backwards
@@ -160,16 +198,21 @@ async fn keep(
     changes: &Changes,
     backoff: &mut Duration,
 ) -> Result<(), Fault> {
-    let mut known: Option<Catalog> = None;
     let mut ear = Ear::open(upstream).await?;
     let mut next_sweep = Instant::now() + SWEEP;
     loop {
+        let asked = Instant::now();
         let catalog = ear.list(upstream).await?;
         *backoff = BACKOFF_FIRST;
-        upstream.enter(State::Connected { tools: catalog.tools().len() });
-        if known.as_ref() != Some(&catalog) {
-            known = Some(catalog.clone());
-            let change = Change::Catalog { server: upstream.entry(), catalog: Arc::new(catalog) };
+        let tools = catalog.tools().len();
+        let known = upstream.standing.listed();
+        let news = known.is_none_or(|known| *known.catalog != catalog).then(|| Arc::new(catalog));
+        if let Some(catalog) = &news {
+            upstream.standing.list(catalog.clone(), asked.elapsed());
+        }
+        upstream.enter(State::Connected { tools });
+        if let Some(catalog) = news {
+            let change = Change::Catalog { server: upstream.entry(), catalog };
             if changes.send(change).await.is_err() {
                 return Ok(());
             }

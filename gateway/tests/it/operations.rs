@@ -141,6 +141,7 @@ async fn a_taken_port_and_an_unreadable_directory_are_told() {
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         allowed_hosts: Vec::new(),
         state: stage.directory.path().join("state.json"),
+        pod: gateway::Pod::default(),
     };
     let free = "127.0.0.1:0".parse().unwrap();
     let manifests = stage.manifests();

@@ -122,7 +122,7 @@ async fn a_manifest_that_cannot_be_used_leaves_the_last_good_version_in_force() 
     for (broken, reason) in [
         ("spec: [", "line"),
         ("", "empty"),
-        (&*good.replace("url:", "ulr:"), "url"),
+        (&*good.replace("url:", "ulr:"), "ulr"),
         (&*good.replace("http://", "ftp://"), "spec.url"),
         (&*good.replace("prefix: \"\"", "prefix: \"ä\""), "prefix"),
         (&*good.replace("McpServer", "McpSever"), "McpSever"),

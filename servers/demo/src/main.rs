@@ -64,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
         admin_listen: flags.admin_listen,
         allowed_hosts: Vec::new(),
         state: data.join("state.json"),
+        pod: gateway::Pod::default(),
     })
     .await?;
     guide::print(gateway.address(), gateway.admin_address(), database.name(), &flags.manifests);

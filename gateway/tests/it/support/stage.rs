@@ -65,6 +65,7 @@ impl Stage {
             admin_listen: "127.0.0.1:0".parse().unwrap(),
             allowed_hosts: Vec::new(),
             state: self.directory.path().join("state.json"),
+            pod: gateway::Pod::default(),
         });
         within("a gateway", start).await.unwrap()
     }
