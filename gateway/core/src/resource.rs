@@ -3,11 +3,13 @@
 //! What the CRDs refuse is refused here too, in the same words: a directory of manifests has no
 //! apiserver. Their tables and bounds are this module's tests.
 
+mod authorities;
 mod field;
 mod key;
 mod policy;
 mod secrets;
 mod server;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -86,7 +88,8 @@ pub struct References<'a> {
     pub pepper: &'a Pepper,
     /// Where the Service of an McpServer is reached, if it has one.
     pub place: Option<Place>,
-    /// The definitions of an McpServer's tools that were accepted, if others are to be hidden.
+    /// The definitions of an McpServer's tools that were accepted. With `toolChanges: Quarantine` all
+    /// others are hidden; until there are any, none is.
     pub accepted: Option<Arc<BTreeMap<String, DefinitionHash>>>,
     /// The values that were made for an McpApiKey, the newest first.
     pub minted: Vec<KeyValue>,

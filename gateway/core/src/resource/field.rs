@@ -15,6 +15,8 @@ pub(super) const NAME: RangeInclusive<usize> = 1..=SUBDOMAIN;
 pub(super) const TOOL: RangeInclusive<usize> = 1..=128;
 /// Names of servers with or without a namespace, and patterns on them.
 const SERVER: RangeInclusive<usize> = 1..=127;
+/// Longest URL and longest path.
+pub(super) const MAX_URL: usize = 2048;
 /// Most items of a list of patterns.
 pub(super) const MANY: usize = 256;
 
@@ -44,6 +46,31 @@ pub(super) fn description(text: Option<&String>) -> Result<(), Invalid> {
 pub(super) fn count(field: impl Display, count: usize, most: usize) -> Result<(), Invalid> {
     if count > most {
         return Err(Invalid::field(field, format!("must have at most {most} entries")));
+    }
+    Ok(())
+}
+
+pub(super) fn range<T: Copy + PartialOrd + Display>(
+    field: impl Display,
+    number: T,
+    bounds: RangeInclusive<T>,
+) -> Result<(), Invalid> {
+    if !bounds.contains(&number) {
+        let problem = format!("must be from {} to {}", bounds.start(), bounds.end());
+        return Err(Invalid::field(field, problem));
+    }
+    Ok(())
+}
+
+/// A path as in a URL, such as `example`.
+pub(super) fn path(field: &str, text: &str, example: &str) -> Result<(), Invalid> {
+    length(field, text, 0..=MAX_URL)?;
+    if !text.starts_with('/') {
+        return Err(Invalid::field(field, format!("must begin with '/', such as {example}")));
+    }
+    if text.contains(|c: char| c.is_whitespace() || matches!(c, '\\' | '#')) {
+        let problem = "must not have spaces, backslashes or a '#'; write a space as %20";
+        return Err(Invalid::field(field, problem));
     }
     Ok(())
 }
@@ -87,16 +114,26 @@ pub(super) fn consists(text: &str, allowed: impl Fn(char) -> bool) -> bool {
     !text.is_empty() && text.chars().all(allowed)
 }
 
+/// How long something may take.
 pub(super) fn duration(field: &str, text: &str) -> Result<Duration, Invalid> {
-    parse_duration(text).filter(|given| (SHORTEST..=LONGEST).contains(given)).ok_or_else(|| {
+    const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+    parse_duration(text).filter(|given| BOUNDS.contains(given)).ok_or_else(|| {
         let problem =
             "must be a duration from 1ms to 24h in whole units, such as 500ms, 2s, 15m or 1h30m";
         Invalid::field(field, problem)
     })
 }
 
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long something lasts: without milliseconds, and up to ten years.
+pub(super) fn long_duration(field: &str, text: &str) -> Result<Duration, Invalid> {
+    const BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(87_600);
+    let given = parse_duration(text).filter(|_| !text.ends_with("ms"));
+    given.filter(|given| BOUNDS.contains(given)).ok_or_else(|| {
+        let problem =
+            "must be a duration from 1s to 87600h in whole units, such as 90s, 12h or 720h";
+        Invalid::field(field, problem)
+    })
+}
 
 /// Whole units, largest first, as in the CRD: Go and the gateway read them alike.
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -159,6 +196,25 @@ mod tests {
         ] {
             let expected = milliseconds.map(Duration::from_millis);
             assert_eq!(duration("spec.x", text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_durations_have_no_milliseconds() {
+        for (text, seconds) in [
+            ("1s", Some(1)),
+            ("720h", Some(2_592_000)),
+            ("1h30m20s", Some(5420)),
+            ("87600h", Some(315_360_000)),
+            ("87600h1s", None),
+            ("0s", None),
+            ("", None),
+            ("1500ms", None),
+            ("1s0ms", None),
+            ("30d", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(long_duration("spec.x", text).ok(), expected, "{text}");
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crds::{KeySource, McpApiKeySpec};
+use crds::{KeySource, McpApiKeySpec, Rotation};
 
-use super::field::{NAME, access, description, items, length};
+use super::field::{NAME, access, description, items, length, long_duration};
+use super::secrets::check_name;
 use super::{Invalid, References, Secrets};
 use crate::{KeyDigest, KeyEntry, KeyValue, Namespace, Pepper, ResourceRef};
 
@@ -23,6 +24,18 @@ pub(super) fn entry(
         None => None,
         Some(allow) => Some(access("spec.allow", &allow.servers, &allow.tools)?),
     };
+    if let Some(name) = &spec.secret_name {
+        check_name("spec.secretName", name)?;
+    }
+    if let Some(Rotation { interval, overlap }) = &spec.rotation {
+        long_duration("spec.rotation.interval", interval)?;
+        long_duration("spec.rotation.overlap", overlap)?;
+        if spec.value_from.is_some() {
+            let problem =
+                "must be left out beside valueFrom: the operator replaces only keys that it made";
+            return Err(Invalid::field("spec.rotation", problem));
+        }
+    }
     let values = match &spec.value_from {
         Some(source) => {
             let digest = given(source, secrets, pepper, &namespace)?;

@@ -95,22 +95,27 @@ impl fmt::Debug for Secrets {
 }
 
 fn check(field: &str, reference: &SecretKeyRef) -> Result<(), Invalid> {
-    let name = &reference.name;
-    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let inner = |c: char| end(c) || matches!(c, '.' | '-');
-    if name.len() > SUBDOMAIN
-        || !consists(name, inner)
-        || !name.starts_with(end)
-        || !name.ends_with(end)
-    {
-        let problem = "must be the name of a Secret: a-z, 0-9, '-' and '.', with a letter or digit \
-                       at both ends";
-        return Err(Invalid::field(format_args!("{field}.name"), problem));
-    }
+    check_name(format_args!("{field}.name"), &reference.name)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if reference.key.len() > SUBDOMAIN || !consists(&reference.key, allowed) {
         let problem = "must be a key of the Secret's data: A-Z, a-z, 0-9, '-', '_' and '.'";
         return Err(Invalid::field(format_args!("{field}.key"), problem));
     }
     Ok(())
+}
+
+/// The name of a Secret, which stands at `field`.
+pub(super) fn check_name(field: impl fmt::Display, name: &str) -> Result<(), Invalid> {
+    if is_secret_name(name) {
+        return Ok(());
+    }
+    let problem = "must be the name of a Secret: a-z, 0-9, '-' and '.', with a letter or digit at \
+                   both ends";
+    Err(Invalid::field(field, problem))
+}
+
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let inner = |c: char| end(c) || matches!(c, '.' | '-');
+    name.len() <= SUBDOMAIN && consists(name, inner) && name.starts_with(end) && name.ends_with(end)
 }

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{McpServerSpec, Tls, Tools};
+use crds::{McpServerSpec, ServiceRef, ToolChanges, Tools};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri, header};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
-use super::field::{MANY, TOOL, consists, count, description, duration, items, length};
-use super::{Invalid, Place, References, Secrets, is_label};
+use super::authorities::authorities;
+use super::field::{
+    MANY, MAX_URL, TOOL, consists, count, description, duration, items, length, path, range,
+};
+use super::{Invalid, LABEL, Place, References, Secrets, is_label, workload};
 use crate::entry::ToolRules;
 use crate::glob::Globs;
 use crate::{Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName, Timeouts};
-
-/// Longest URL and longest path.
-const MAX_URL: usize = 2048;
 
 pub(super) fn entry(
     spec: &McpServerSpec,
@@ -26,6 +24,13 @@ pub(super) fn entry(
 ) -> Result<Arc<ServerEntry>, Invalid> {
     let name = ServerName::new(&name);
     description(spec.description.as_ref())?;
+    if let Some(workload) = &spec.workload {
+        workload::check(workload)?;
+    }
+    if let Some(service) = &spec.service {
+        check_service(service)?;
+    }
+    let accepted = accepted.filter(|_| spec.tool_changes == ToolChanges::Quarantine);
     let credential = match &spec.credentials {
         None => None,
         Some(given) => Some(credential(given, secrets, &namespace)?),
@@ -52,18 +57,17 @@ fn endpoint(
     place: Option<Place>,
     authorities: Option<Arc<str>>,
 ) -> Result<Endpoint, Invalid> {
-    let address = place.as_ref().map(|place| place.address);
-    let written = match (&spec.url, &spec.workload, &spec.service) {
-        (Some(url), None, None) => url.clone(),
-        (None, Some(_), None) | (None, None, Some(_)) => {
-            let Some(Place { host, port, .. }) = place else {
-                let problem = "has a workload or a service, which need a cluster; in a directory \
-                               of manifests write spec.url";
-                return Err(Invalid::field("spec", problem));
-            };
-            let scheme = if authorities.is_some() { "https" } else { "http" };
-            format!("{scheme}://{host}:{port}")
-        }
+    let in_cluster = |field| {
+        let problem =
+            "needs a cluster; in a directory of manifests write the server's spec.url instead";
+        let Place { host, port, address } = place.ok_or_else(|| Invalid::field(field, problem))?;
+        let scheme = if spec.tls.is_some() { "https" } else { "http" };
+        Ok((format!("{scheme}://{host}:{port}"), Some(address)))
+    };
+    let (written, address) = match (&spec.url, &spec.workload, &spec.service) {
+        (Some(url), None, None) => (url.clone(), None),
+        (None, Some(_), None) => in_cluster("spec.workload")?,
+        (None, None, Some(_)) => in_cluster("spec.service")?,
         _ => {
             let problem = "must have exactly one of workload, service, url: what to run, a Service \
                            of this namespace, or where else the server is";
@@ -71,27 +75,14 @@ fn endpoint(
         }
     };
     let url = parse_url(&written)?;
-    if authorities.is_some() && url.scheme != Scheme::HTTPS {
+    if spec.tls.is_some() && url.scheme != Scheme::HTTPS {
         return Err(Invalid::field("spec.tls", "needs a spec.url that starts with https://"));
     }
     let wrong_path = |problem| Invalid::field("spec.path", problem);
-    let path = match spec.path.as_deref() {
-        None => None,
-        Some(path) => {
-            length("spec.path", path, 0..=MAX_URL)?;
-            if !path.starts_with('/') {
-                return Err(wrong_path("must begin with '/', such as /mcp"));
-            }
-            if path.contains(|c: char| c.is_whitespace() || matches!(c, '\\' | '#')) {
-                return Err(wrong_path(
-                    "must not have spaces, backslashes or a '#'; write a space as %20",
-                ));
-            }
-            Some(path)
-        }
-    };
+    let given_path = spec.path.as_deref();
+    given_path.map_or(Ok(()), |given| path("spec.path", given, "/mcp"))?;
     let at = |default| {
-        let path = path.unwrap_or_else(|| if url.path == "/" { default } else { url.path });
+        let path = given_path.unwrap_or_else(|| if url.path == "/" { default } else { url.path });
         let query = url.query.filter(|_| !path.contains('?'));
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let target: PathAndQuery =
@@ -133,7 +124,7 @@ fn parse_url(text: &str) -> Result<Url<'_>, Invalid> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
     if authority.is_empty() || authority.starts_with(':') {
-        return wrong("must name a host after the //, such as http://weather.tools.svc:8000/mcp");
+        return wrong("must name a host after the //, such as https://mcp.example.com/mcp");
     }
     if authority.contains('@') {
         return wrong(
@@ -245,33 +236,23 @@ const RESERVED_HEADERS: [&str; 13] = [
     "upgrade",
 ];
 
-/// The certificates to trust, as they stand in the Secret.
-fn authorities(tls: &Tls, secrets: &Secrets, namespace: &Namespace) -> Result<Arc<str>, Invalid> {
-    let field = "spec.tls.caSecretRef";
-    let text = secrets.read_large(field, &tls.ca_secret_ref, namespace)?;
-    let readable = CertificateDer::pem_slice_iter(text.as_bytes())
-        .try_fold(0, |count, certificate| certificate.map(|_| count + 1));
-    match readable {
-        Ok(1..) => Ok(text.into()),
-        _ => Err(Invalid::Reference {
-            field: field.to_owned(),
-            secret: tls.ca_secret_ref.name.clone(),
-            problem: format!(
-                "holds no certificates as PEM under the key {}",
-                tls.ca_secret_ref.key
-            ),
-        }),
+/// A Service of the namespace; whether it exists the operator sees.
+fn check_service(service: &ServiceRef) -> Result<(), Invalid> {
+    if service.name.len() > LABEL || !is_label(&service.name) {
+        let problem = "must be the name of a Service: a-z, 0-9 and '-', with a letter or digit at \
+                       both ends";
+        return Err(Invalid::field("spec.service.name", problem));
     }
+    service.port.map_or(Ok(()), |port| range("spec.service.port", port, 1..=65_535))
 }
 
 fn exposed_to(spec: &McpServerSpec, namespace: &Namespace) -> Result<Vec<Namespace>, Invalid> {
     let mut all = spec.expose_to.clone().unwrap_or_default();
-    count("spec.exposeTo", all.len(), 64)?;
-    for (at, other) in all.iter().enumerate() {
-        if other.len() > 63 || !is_label(other) {
-            let problem = "must be the name of a namespace";
-            return Err(Invalid::field(format_args!("spec.exposeTo[{at}]"), problem));
-        }
+    items("spec.exposeTo", &all, 64, 0..=LABEL)?;
+    if !all.iter().all(|other| is_label(other)) {
+        let problem =
+            "must be names of namespaces: a-z, 0-9 and '-', with a letter or digit at both ends";
+        return Err(Invalid::field("spec.exposeTo", problem));
     }
     all.sort_unstable();
     all.dedup();

@@ -15,16 +15,16 @@ fn bounds_of_the_schemas_hold() {
         let schema = &schema["openAPIV3Schema"]["properties"]["spec"];
         let specs = full(kind);
         for (path, node) in nodes(schema) {
-            for (keyword, limit) in node.as_object().unwrap() {
-                let Some(limit) = limit.as_u64().map(|limit| limit as usize) else { continue };
-                let beyond =
-                    if keyword.starts_with("min") { limit.checked_sub(1) } else { Some(limit + 1) };
-                for (size, accepted) in [(Some(limit), true), (beyond, false)] {
-                    // No duration of 32 characters is within a day.
-                    if path[0] == "timeouts" && accepted {
+            for (keyword, limit) in BOUNDS.iter().filter_map(|key| Some((key, node.get(key)?))) {
+                let limit = limit.as_f64().unwrap() as i64;
+                let beyond = if keyword.starts_with("min") { limit - 1 } else { limit + 1 };
+                for (size, accepted) in [(limit, true), (beyond, false)] {
+                    // No duration of 32 characters is within bounds.
+                    let duration = ["timeouts", "rotation"].contains(&&*path[0]);
+                    let nothing = *keyword != "minimum" && size < 0;
+                    if (duration && accepted) || nothing {
                         continue;
                     }
-                    let Some(size) = size else { continue };
                     let sized = |old: &Value| resize(&path, old, size);
                     let spec = specs.iter().find_map(|spec| replace(spec, &path, &sized));
                     let spec = spec.unwrap_or_else(|| panic!("{kind} {path:?} is not in `full`"));
@@ -38,38 +38,74 @@ fn bounds_of_the_schemas_hold() {
             }
         }
     }
-    assert!(checked > 80, "{checked} bounds");
+    assert!(checked > 150, "{checked} bounds");
 }
+
+const BOUNDS: [&str; 8] = [
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minimum",
+    "maximum",
+];
 
 /// Specs that hold every field.
 fn full(kind: &str) -> Vec<Value> {
     let rules = json!([{"effect": "Deny", "servers": ["git"], "tools": ["log"]}]);
     match kind {
-        "McpServer" => vec![json!({
-            "url": "http://git",
-            "path": "/mcp",
-            "hostHeader": "git",
-            "description": "d",
-            "tools": {
-                "prefix": "g",
-                "allow": ["a"],
-                "deny": ["b"],
-                "overrides": {"a": {"description": "d"}},
-            },
-            "credentials": {
-                "secretRef": {"name": "git", "key": "token"},
-                "header": "authorization",
-                "scheme": "Basic",
-            },
-            "timeouts": {"connect": "1s", "request": "1s", "total": "1s"},
-        })],
-        "McpApiKey" => vec![json!({
-            "user": "ann",
-            "groups": ["analysts"],
-            "description": "d",
-            "valueFrom": {"secretKeyRef": {"name": "ann", "key": "key"}},
-            "allow": {"servers": ["git"], "tools": ["log"]},
-        })],
+        "McpServer" => vec![
+            json!({
+                "url": "https://git",
+                "path": "/mcp",
+                "hostHeader": "git",
+                "description": "d",
+                "tools": {
+                    "prefix": "g",
+                    "allow": ["a"],
+                    "deny": ["b"],
+                    "overrides": {"a": {"description": "d"}},
+                },
+                "credentials": {
+                    "secretRef": {"name": "git", "key": "token"},
+                    "header": "authorization",
+                    "scheme": "Basic",
+                },
+                "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
+                "exposeTo": ["team-a"],
+                "timeouts": {"connect": "1s", "request": "1s", "total": "1s"},
+            }),
+            json!({"workload": {
+                "image": "git",
+                "command": ["git"],
+                "args": ["a"],
+                "env": [{"name": "A"}],
+                "envFrom": [{"secretRef": {"name": "a"}}],
+                "port": 1,
+                "replicas": 1,
+                "volumes": [{"name": "a", "mountPath": "/a", "subPath": "a", "emptyDir": {}}],
+                "securityContext": {"runAsUser": 1, "runAsGroup": 1, "fsGroup": 1},
+                "healthPath": "/a",
+                "imagePullSecrets": ["a"],
+            }}),
+            json!({"service": {"name": "git", "port": 1}}),
+        ],
+        "McpApiKey" => vec![
+            json!({
+                "user": "ann",
+                "groups": ["analysts"],
+                "description": "d",
+                "valueFrom": {"secretKeyRef": {"name": "ann", "key": "key"}},
+                "allow": {"servers": ["git"], "tools": ["log"]},
+            }),
+            json!({
+                "user": "ann",
+                "secretName": "ann",
+                "rotation": {"interval": "1h", "overlap": "1h"},
+            }),
+        ],
         "McpPolicy" => ["user", "group", "key"]
             .map(|subject| json!({"subjects": [{subject: "ann"}], "rules": rules}))
             .into(),
@@ -78,19 +114,31 @@ fn full(kind: &str) -> Vec<Value> {
 }
 
 /// A valid value of that size, but for the size.
-fn resize(path: &[String], old: &Value, size: usize) -> Value {
+fn resize(path: &[String], old: &Value, size: i64) -> Value {
+    let count = usize::try_from(size).unwrap_or_default();
+    let name = path.last().unwrap().as_str();
     match old {
+        Value::Number(_) => json!(size),
         Value::String(_) => {
-            let start = match path[0].as_str() {
-                "url" => "http://",
-                "path" => "/",
+            let start = match name {
+                "url" => "https://",
+                "path" | "healthPath" | "mountPath" => "/",
                 _ => "",
             };
-            json!(format!("{start}{}", "a".repeat(size.saturating_sub(start.len()))))
+            json!(format!("{start}{}", "a".repeat(count.saturating_sub(start.len()))))
         }
-        Value::Array(items) => items.iter().cycle().take(size).cloned().collect(),
+        // No two of them may be alike.
+        Value::Array(items) if name == "volumes" => (0..count)
+            .map(|at| {
+                let mut volume = items[0].clone();
+                volume["name"] = json!(at.to_string());
+                volume["mountPath"] = json!(format!("/{at}"));
+                volume
+            })
+            .collect(),
+        Value::Array(items) => items.iter().cycle().take(count).cloned().collect(),
         Value::Object(_) => {
-            (0..size).map(|at| (at.to_string(), json!({}))).collect::<Map<_, _>>().into()
+            (0..count).map(|at| (at.to_string(), json!({}))).collect::<Map<_, _>>().into()
         }
         other => panic!("{path:?} is {other}"),
     }

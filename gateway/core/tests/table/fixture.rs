@@ -1,10 +1,11 @@
 //! Builders, and a world in which manifests and lists become a table.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use gateway_core::{
-    Catalog, Claim, Entries, Entry, Invalid, Kind, Namespace, Pepper, Principal, References,
-    Refusal, Resource, ResourceRef, Scope, Secrets, ServerName, Snapshot,
+    Catalog, Claim, Entries, Entry, Invalid, KeyValue, Kind, Minted, Namespace, Pepper, Place,
+    Principal, References, Refusal, Resource, ResourceRef, Scope, Secrets, ServerName, Snapshot,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -61,6 +62,22 @@ pub(crate) fn from_resource(manifest: Value, secrets: &Secrets) -> Result<Entry,
     let references = References::without_cluster(claim(0), secrets, &PEPPER);
     Entry::from_resource(&resource(manifest).unwrap(), references)
 }
+
+/// A value that the operator made in 1970.
+pub(crate) fn minted(value: &str, not_after: Option<Timestamp>) -> KeyValue {
+    let minted = Minted { at: NOW, prefix: value.chars().take(8).collect(), request: None };
+    KeyValue { digest: PEPPER.digest(value.as_bytes()), not_after, minted: Some(minted) }
+}
+
+/// Where the Service of a server of the namespace `tools` is reached.
+pub(crate) fn place() -> Place {
+    let address = IpAddr::from([10, 96, 0, 7]);
+    Place { host: "mcp-git.tools.svc".to_owned(), port: 8000, address }
+}
+
+/// As PEM has it; what it certifies is no concern of this crate.
+pub(crate) const CERTIFICATE: &str =
+    "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
 
 fn entry(manifest: Value, created: i64, secrets: &Secrets) -> Entry {
     let resource = resource(manifest).unwrap();

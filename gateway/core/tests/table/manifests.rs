@@ -7,7 +7,7 @@ use gateway_core::{Entry, Invalid, References, Secrets};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fixture::{claim, manifest, pepper, resource};
+use crate::fixture::{CERTIFICATE, PEPPER, claim, manifest, minted, place, resource};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,9 +23,14 @@ struct Row {
 
 #[test]
 fn rows_of_the_crds_are_accepted_or_refused_alike() {
-    let rows: Vec<Row> =
-        serde_saphyr::from_str(include_str!("../../../../crds/tests/api/manifests.yaml")).unwrap();
-    assert!(rows.len() > 50);
+    let rows: Vec<Row> = [
+        include_str!("../../../../crds/tests/api/manifests.yaml"),
+        include_str!("../../../../crds/tests/api/workloads.yaml"),
+    ]
+    .into_iter()
+    .flat_map(|rows| serde_saphyr::from_str::<Vec<Row>>(rows).unwrap())
+    .collect();
+    assert!(rows.len() > 130);
 
     for Row { row, kind, name, spec, refused } in rows {
         let given = manifest(&kind, "tools", &name, &spec);
@@ -55,25 +60,29 @@ pub(crate) enum Unfit {
     Invalid(Invalid),
 }
 
-/// The entry of a manifest whose Secrets all exist. A key's value is one, too: with a cluster the
-/// operator makes it.
-pub(crate) fn read(mut manifest: Value) -> Result<Entry, Unfit> {
-    if manifest["kind"] == "McpApiKey" && manifest["spec"].get("valueFrom").is_none() {
-        manifest["spec"]["valueFrom"] = json!({"secretKeyRef": {"name": "made", "key": "key"}});
-    }
+/// The entry of a manifest in a cluster where all is there that it refers to.
+pub(crate) fn read(manifest: Value) -> Result<Entry, Unfit> {
     let mut secrets = Secrets::default();
-    for (path, name) in [("/spec/credentials", "secretRef"), ("/spec/valueFrom", "secretKeyRef")] {
-        if let Some(reference) = manifest.pointer(path).and_then(|holder| holder.get(name)) {
+    for (path, value) in [
+        ("/spec/credentials/secretRef", "long-enough-value"),
+        ("/spec/valueFrom/secretKeyRef", "long-enough-value"),
+        ("/spec/tls/caSecretRef", CERTIFICATE),
+    ] {
+        if let Some(reference) = manifest.pointer(path) {
             let secret = json!({
                 "metadata": {"name": reference["name"], "namespace": "tools"},
-                "stringData": {reference["key"].as_str().unwrap_or_default(): "long-enough-value"},
+                "stringData": {reference["key"].as_str().unwrap_or_default(): value},
             });
             secrets.insert(serde_json::from_value(secret).unwrap());
         }
     }
+    let references = References {
+        place: Some(place()),
+        minted: vec![minted("made-by-the-operator", None)],
+        ..References::without_cluster(claim(0), &secrets, &PEPPER)
+    };
     let resource = resource(manifest).map_err(Unfit::Shape)?;
-    Entry::from_resource(&resource, References::without_cluster(claim(0), &secrets, &pepper()))
-        .map_err(Unfit::Invalid)
+    Entry::from_resource(&resource, references).map_err(Unfit::Invalid)
 }
 
 fn weather() -> String {

@@ -94,6 +94,14 @@ fn refusals_name_the_field_and_the_mend() {
             "spec.tools.deny: must have at most 256 entries".into(),
         ),
         (
+            server("exposeTo", json!(vec!["a"; 65])),
+            "spec.exposeTo: must have at most 64 entries".into(),
+        ),
+        (
+            server("exposeTo", json!(["a", "b".repeat(64)])),
+            "spec.exposeTo[1]: must have at most 63 characters".into(),
+        ),
+        (
             credentials(&json!({"header": "Mcp-Session-Id"})),
             "spec.credentials.header: belongs to the transport; choose another header".into(),
         ),
@@ -123,6 +131,10 @@ fn refusals_name_the_field_and_the_mend() {
         (
             key("allow", json!({"servers": ["git", ""]})),
             "spec.allow.servers[1]: must not be empty".into(),
+        ),
+        (
+            key("allow", json!({"servers": ["x".repeat(128)]})),
+            "spec.allow.servers[0]: must have at most 127 characters".into(),
         ),
         (
             policy(&json!([]), &json!([{}])),
