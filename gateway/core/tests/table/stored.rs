@@ -1,9 +1,14 @@
 //! Entries as operator and gateway hand them on.
 
-use gateway_core::{Entry, Record};
+use std::sync::Arc;
+
+use gateway_core::{Entry, Record, References};
 use serde_json::{Value, json};
 
-use crate::fixture::{from_resource, key, manifest, policy, secret};
+use crate::fixture::{
+    CERTIFICATE, NOW, PEPPER, catalog, claim, from_resource, key, manifest, minted, place, policy,
+    resource, secret,
+};
 
 fn record(entry: Entry) -> Record {
     Record::new("uid".to_owned(), 3, 7, entry)
@@ -29,6 +34,34 @@ fn server() -> Entry {
         .unwrap()
 }
 
+/// With everything that only the operator knows.
+fn in_cluster() -> [Entry; 2] {
+    let spec = json!({
+        "workload": {"image": "git"},
+        "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
+        "toolChanges": "Quarantine",
+    });
+    let tools = catalog("a/git", &["log", "push"]);
+    let accepted = tools.tools().iter().map(|tool| (tool.name.to_string(), tool.hash)).collect();
+    let secrets = secret("a", "ca", "ca.crt", CERTIFICATE);
+    let server = References {
+        place: Some(place()),
+        accepted: Some(Arc::new(accepted)),
+        ..References::without_cluster(claim(0), &secrets, &PEPPER)
+    };
+    let mut asked = minted("the-new-value", None);
+    asked.minted.as_mut().unwrap().request = Some("2027-01-31".to_owned());
+    let key = References {
+        minted: vec![asked, minted("the-old-value", Some(NOW))],
+        ..References::without_cluster(claim(0), &secrets, &PEPPER)
+    };
+    [
+        (manifest("McpServer", "a", "git", &spec), server),
+        (manifest("McpApiKey", "a", "ann", &json!({"user": "ann"})), key),
+    ]
+    .map(|(given, references)| Entry::from_resource(&resource(given).unwrap(), references).unwrap())
+}
+
 fn all() -> [Entry; 3] {
     [
         server(),
@@ -43,7 +76,7 @@ fn all() -> [Entry; 3] {
 
 #[test]
 fn a_record_is_read_as_it_was_written() {
-    for entry in all() {
+    for entry in all().into_iter().chain(in_cluster()) {
         let record = record(entry);
 
         let json = record.to_json().unwrap();
@@ -52,6 +85,25 @@ fn a_record_is_read_as_it_was_written() {
         assert_eq!(read, record);
         assert_eq!(read.to_json().unwrap(), json);
     }
+}
+
+/// What was written before a field came to be is read as if it had been left out.
+#[test]
+fn what_only_the_operator_knows_is_left_out_where_there_is_none() {
+    let json = |entry| String::from_utf8(record(entry).to_json().unwrap()).unwrap();
+    let (plain, full) = (all().map(json).concat(), in_cluster().map(json).concat());
+
+    for start in [
+        r#""address":"#,
+        r#""authorities":"#,
+        r#""accepted":"#,
+        r#""notAfter":"#,
+        r#""minted":"#,
+        r#""request":""#,
+    ] {
+        assert!(full.contains(start) && !plain.contains(start), "{start}");
+    }
+    assert!(!full.contains("the-new-value") && !full.contains("the-old-value"), "{full}");
 }
 
 #[test]
