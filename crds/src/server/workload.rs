@@ -227,8 +227,8 @@ pub struct Volume {
     #[schemars(with = "PersistentVolumeClaimVolumeSource")]
     pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
 
-    /// ConfigMaps, Secrets and facts of the pod in one directory. Tokens of a service account are
-    /// refused.
+    /// ConfigMaps, Secrets and facts of the pod in one directory. Tokens and certificates of a service
+    /// account are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProjectedVolumeSource")]
     pub projected: Option<ProjectedVolumeSource>,
