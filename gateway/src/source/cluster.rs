@@ -70,7 +70,8 @@ pub(crate) async fn watch(
     contact: Arc<Contact>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()>, ClusterError> {
-    let client = client(&cluster, contact.clone()).await?;
+    // Boxed: reading a kubeconfig takes much room, once.
+    let client = Box::pin(client(&cluster, contact.clone())).await?;
     let secrets: Api<Secret> = Api::namespaced(client, &cluster.namespace);
     contact.lose("the entries were not read yet".to_owned());
     let mut source = Source { objects: Objects::default(), changes, egress, contact };

@@ -80,3 +80,109 @@ impl Connector {
         Ok(Either::Right(tls))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gateway_core::Forbidden;
+    use tokio::net::TcpListener;
+
+    use super::super::egress::{Egress, Resolved};
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn forbidden(ranges: &[&str], allowed: &[&str]) -> Forbidden {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Forbidden { ranges: parse(ranges), allowed: parse(allowed) }
+    }
+
+    fn endpoint(url: &str) -> Endpoint {
+        let url: http::Uri = url.parse().unwrap();
+        Endpoint {
+            streamable: url.clone(),
+            sse: url,
+            transport: crds::Transport::Auto,
+            host: None,
+            address: None,
+            authorities: None,
+        }
+    }
+
+    fn resolve(names: &'static [&'static str]) -> Resolved {
+        let parse = |name: &&str| name.parse::<SocketAddr>().unwrap();
+        Box::pin(async move { Ok(names.iter().map(parse).collect()) })
+    }
+
+    async fn fault(connector: &Connector) -> String {
+        connector.connect().await.err().map(|fault| fault.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_name_with_one_forbidden_address_is_refused_whole() {
+        let names: fn(String, u16) -> Resolved =
+            |_, _| resolve(&["192.0.2.1:80", "[::ffff:10.96.0.1]:80"]);
+        let egress = Egress::resolving(forbidden(&["10.96.0.0/16"], &[]), names);
+        let connector = Connector::new(&endpoint("http://rebind.test/mcp"), egress, LIMIT);
+
+        let fault = fault(&connector).await;
+
+        assert!(fault.contains("use spec.service"), "{fault}");
+        assert!(!fault.contains("10.96"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn the_address_that_was_checked_is_dialled() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        // Another address each time, as a name that is made to change its mind.
+        let names: fn(String, u16) -> Resolved = |_, port| {
+            let first = ASKED.fetch_add(1, Ordering::SeqCst) == 0;
+            let address = if first { [127, 0, 0, 1] } else { [169, 254, 169, 254] };
+            Box::pin(async move { Ok(vec![SocketAddr::from((address, port))]) })
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://rebind.test:{}/mcp", listener.local_addr().unwrap().port());
+        let egress = Egress::resolving(forbidden(&[], &["127.0.0.1"]), names);
+        let connector = Connector::new(&endpoint(&url), egress, LIMIT);
+
+        assert!(connector.connect().await.is_ok());
+        assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+        assert!(fault(&connector).await.contains("not permitted"));
+    }
+
+    #[tokio::test]
+    async fn addresses_in_disguise_are_refused_and_service_addresses_are_not() {
+        let egress = Egress::unknown();
+        let url = "http://192.0.2.1/mcp";
+        let refusal = fault(&Connector::new(&endpoint(url), egress.clone(), LIMIT)).await;
+        assert!(refusal.contains("not known yet"), "{refusal}");
+
+        egress.forbid(forbidden(&["10.0.0.0/8"], &[]));
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "2130706433",
+            "0x7f.1",
+            "0",
+            "10.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:a00:1]",
+            "[64:ff9b::10.0.0.1]",
+            "[2002:a00:1::]",
+            "[fe80::1]",
+            "169.254.169.254",
+        ] {
+            let endpoint = endpoint(&format!("http://{host}/mcp"));
+            let fault = fault(&Connector::new(&endpoint, egress.clone(), LIMIT)).await;
+            assert!(fault.contains("not permitted"), "{host}: {fault}");
+        }
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut service = endpoint(&format!("http://no-such-name.invalid:{port}/mcp"));
+        service.address = Some("127.0.0.1".parse().unwrap());
+        assert!(Connector::new(&service, egress, LIMIT).connect().await.is_ok());
+    }
+}

@@ -6,8 +6,11 @@
 
 mod support;
 
+mod admin;
 mod auth;
+mod cluster;
 mod credentials;
+mod egress;
 mod input;
 mod large;
 mod legacy_servers;

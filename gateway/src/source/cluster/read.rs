@@ -41,11 +41,13 @@ pub(super) fn read(name: &str, secret: &Secret) -> Result<Option<Held>, String> 
             let record = Record::parse(data(secret, "entry")?);
             Held::Entry(Box::new(record.map_err(|error| error.to_string())?))
         }
-        Some(CATALOG) => Held::List(Stored {
-            server: server_of(name).ok_or("its name is not catalog.NAMESPACE.NAME")?,
-            uid: String::from_utf8_lossy(data(secret, "uid")?).into_owned(),
-            catalog: Arc::new(unpack(data(secret, "catalog")?)?),
-        }),
+        Some(CATALOG) => {
+            let server = server_of(name).ok_or("its name is not catalog.NAMESPACE.NAME")?;
+            let uid = String::from_utf8_lossy(data(secret, "uid")?).into_owned();
+            // A list that no Secret has room for is not there.
+            let Ok(packed @ [_, ..]) = data(secret, "catalog") else { return Ok(None) };
+            Held::List(Stored { server, uid, catalog: Arc::new(unpack(packed)?) })
+        }
         Some(CONFIG) => {
             let forbidden = serde_json::from_slice(data(secret, "forbidden")?);
             Held::Config(forbidden.map_err(|error| format!("forbidden: {error}"))?)

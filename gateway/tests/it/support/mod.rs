@@ -1,6 +1,8 @@
 //! What every test needs: a stage with a gateway, clients, and servers that behave or do not.
 
+pub mod apiserver;
 pub mod client;
+pub mod cluster;
 pub mod events;
 pub mod fixture;
 pub mod legacy;
@@ -9,6 +11,7 @@ pub mod manifests;
 pub mod raw;
 pub mod running;
 pub mod stage;
+pub mod tls;
 
 use std::time::Duration;
 
