@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod daemon;
 pub mod dns;
+pub mod http;
 mod image;
 mod kind;
 mod layout;
@@ -20,9 +21,10 @@ mod pki;
 mod postgres;
 mod programs;
 mod progress;
+pub mod release;
 
 use std::{
-    env,
+    env, fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -43,6 +45,7 @@ pub use own::{
     fault::{Fault, Frozen},
 };
 pub use postgres::Postgres;
+pub use release::{Release, Tenant};
 
 /// Which cluster is meant, and where ours are kept.
 #[derive(Clone, Debug, Default, Args)]
@@ -173,8 +176,7 @@ impl Cluster {
 
     /// The same with a choice: measurements take programs as they are released.
     pub async fn images_of(&self, programs: &[Program], profile: Profile) -> Result<Vec<Image>> {
-        let _changing =
-            Lock::take(&self.layout.lock(), Share::Alone, PATIENCE, &self.progress).await?;
+        let _assembling = self.assembling().await?;
         let images = image::build(&self.layout, programs, profile, &self.progress).await?;
         self.import(&images).await?;
         Ok(images)
@@ -182,8 +184,7 @@ impl Cluster {
 
     /// The image of a small program that asks and answers from inside a pod: `resolve`, `get`, `connect`, `serve`, `sleep`.
     pub async fn probe(&self) -> Result<Image> {
-        let _changing =
-            Lock::take(&self.layout.lock(), Share::Alone, PATIENCE, &self.progress).await?;
+        let _assembling = self.assembling().await?;
         programs::build(&self.layout, &["probe"], &self.progress).await?;
         let image = image::of_program(&self.layout, "docker.io/fairway/probe:e2e", "probe")?;
         self.import(std::slice::from_ref(&image)).await?;
@@ -209,6 +210,10 @@ impl Cluster {
     /// Whether [`Self::fault`] works here.
     pub fn is_own(&self) -> bool {
         self.provider == Provider::Own
+    }
+
+    async fn assembling(&self) -> Result<Lock> {
+        Lock::take(&self.layout.images_lock(), Share::Alone, PATIENCE, &self.progress).await
     }
 
     async fn import(&self, images: &[Image]) -> Result<()> {
@@ -277,9 +282,9 @@ impl Choice {
 
     /// Who was told to take our own kubeconfig still means our own cluster.
     async fn provider(&self, layout: &Layout) -> Provider {
-        let named = |ours: PathBuf| {
-            self.context.is_none() && self.kubeconfig.as_ref().is_some_and(|path| *path == ours)
-        };
+        let path = self.kubeconfig.as_ref().filter(|_| self.context.is_none());
+        let path = path.and_then(|path| fs::canonicalize(path).ok());
+        let named = |ours: PathBuf| path.as_ref() == Some(&ours);
         if named(layout.kubeconfig()) {
             Provider::Own
         } else if named(layout.kind_kubeconfig()) {

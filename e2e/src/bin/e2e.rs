@@ -29,6 +29,9 @@ enum Command {
         /// As they are released, which takes longer to build.
         #[arg(long)]
         release: bool,
+
+        /// Only these [default: all].
+        programs: Vec<Program>,
     },
 }
 
@@ -55,10 +58,11 @@ async fn run(Flags { choice, command }: Flags) -> anyhow::Result<()> {
         }
         Command::Down => println!("{}", cluster::down(&choice).await?),
         Command::Status => println!("{}", cluster::status(&choice).await?),
-        Command::Images { release } => {
+        Command::Images { release, programs } => {
+            let programs = if programs.is_empty() { Program::here() } else { programs };
             let cluster = Cluster::chosen(&choice).await?;
             let profile = if release { Profile::Release } else { Profile::Image };
-            for image in cluster.images_of(&Program::here(), profile).await? {
+            for image in cluster.images_of(&programs, profile).await? {
                 println!("{}", image.reference());
             }
         }

@@ -128,9 +128,19 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// Held while images are assembled.
+    pub(crate) fn images_lock(&self) -> PathBuf {
+        self.root.join("images.lock")
+    }
+
     /// Held by those who use the cluster, alone by those who break it.
     pub(crate) fn use_lock(&self) -> PathBuf {
         self.root.join("use.lock")
+    }
+
+    /// Held while Fairway is installed in a cluster.
+    pub(crate) fn release_lock(&self) -> PathBuf {
+        self.root.join("release.lock")
     }
 
     /// What the host was like before the cluster changed it.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -22,17 +23,22 @@ use super::{
 };
 
 /// A program of this workspace that has an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Program {
-    /// `fairway-gateway`.
+    /// What clients talk to.
+    #[value(name = "fairway-gateway")]
     Gateway,
-    /// `fairway-operator`.
+    /// What watches the resources.
+    #[value(name = "fairway-operator")]
     Operator,
-    /// `server-everything`.
+    /// A few tools to try things with.
+    #[value(name = "server-everything")]
     Everything,
-    /// `server-filesystem`.
+    /// The files of one folder.
+    #[value(name = "server-filesystem")]
     Filesystem,
-    /// `server-sql`.
+    /// A database.
+    #[value(name = "server-sql")]
     Sql,
 }
 
@@ -147,8 +153,13 @@ async fn compile(
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--locked", "--profile", profile.name()]);
     command.arg("--target-dir").arg(&target);
+    // A library gets the features of all packages that are chosen: with the same choice each time a program stays the
+    // same, whichever others are built with it.
+    for program in Program::here() {
+        command.args(["--package", program.package()]);
+    }
     for program in programs {
-        command.args(["--package", program.package(), "--bin", program.name()]);
+        command.args(["--bin", program.name()]);
     }
     command.current_dir(workspace());
     command::run(command, COMPILATION).await?;

@@ -32,7 +32,22 @@ pub(crate) async fn change(layout: &Layout) -> Result<()> {
     if !has_address().await? {
         ip(&["address", "add", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
     }
+    refuse_closed_firewall().await?;
     nft(&masquerade()).await
+}
+
+/// What another table drops no table of ours can let pass.
+async fn refuse_closed_firewall() -> Result<()> {
+    let mut list = host_program("nft")?;
+    list.args(["list", "chain", "ip", "filter", "FORWARD"]);
+    // Without such a chain nothing is dropped.
+    let chain = command::run(list, SHORT).await.unwrap_or_default();
+    ensure!(
+        !chain.contains("policy drop"),
+        "this host's firewall drops what it forwards, as Docker sets it, and pods could not reach each other: \
+         install kind, which uses Docker, or let them pass (`iptables --policy FORWARD ACCEPT`)"
+    );
+    Ok(())
 }
 
 /// Makes the host what it was before [`change`].
@@ -54,8 +69,14 @@ pub(crate) async fn restore(layout: &Layout) -> Result<()> {
 
 /// A host that is another cluster's node keeps its rules in the tables that ours uses and removes.
 pub(crate) fn refuse_foreign_node(layout: &Layout) -> Result<()> {
+    let ours = fs::read_link("/proc/self/ns/net")?;
     for daemon in Daemon::all()? {
         let Some(executable) = daemon.executable() else { continue };
+        // A node in a container has a network of its own.
+        let network = fs::read_link(format!("/proc/{}/ns/net", daemon.pid())).ok();
+        if network.as_ref() != Some(&ours) {
+            continue;
+        }
         let name = executable.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let foreign = ["kube-proxy", "kubelet"].contains(&name)
             && executable.parent() != Some(&layout.programs());

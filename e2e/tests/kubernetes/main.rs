@@ -1,0 +1,3 @@
+//! Fairway in a real cluster, as its users meet it: Helm, kubectl, the Ingress and official clients.
+
+mod servers;
