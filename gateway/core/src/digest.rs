@@ -1,6 +1,7 @@
 //! Keyed digests of API keys. Performs no I/O.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,12 @@ use crate::hex;
 /// The secret that turns API keys into digests, so that a stolen digest is not a key and cannot be
 /// guessed offline.
 #[derive(Clone)]
-pub struct Pepper(hmac::Key);
+pub struct Pepper(Arc<hmac::Key>);
 
 impl Pepper {
     /// A pepper of these bytes; 32 random ones are the recommended size.
     pub fn new(bytes: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
     }
 
     /// The digest of an API key.

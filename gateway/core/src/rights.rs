@@ -36,6 +36,12 @@ impl ServerGlobs {
     }
 }
 
+/// Whether a pattern of a rule means the server, which is `NAMESPACE/NAME` for one that another
+/// namespace exposes.
+pub fn names_server(pattern: &str, server: &str) -> bool {
+    ServerGlobs::new(&[pattern.to_owned()]).matches(server)
+}
+
 /// The rules that matched some principal. Principals of one entitlement share one view.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entitlement {

@@ -14,17 +14,19 @@ pub(crate) const MANAGED: &str = "app.kubernetes.io/managed-by=fairway";
 
 /// Name of a server's Deployment, Service, ServiceAccount and NetworkPolicy.
 pub(crate) fn object_name(server: &str) -> String {
-    within_label(&format!("mcp-{server}"), server)
+    within_label("mcp-", server)
 }
 
-/// Name of the Service without an address of its own.
+/// Name of the Service without an address of its own. With a suffix it could be that of another
+/// server.
 pub(crate) fn headless_name(server: &str) -> String {
-    within_label(&format!("mcp-{server}-headless"), &format!("{server}-headless"))
+    within_label("mcph-", server)
 }
 
-/// A Service's name is a label, and has at most 63 characters.
-fn within_label(name: &str, of: &str) -> String {
-    if name.len() <= 63 { name.to_owned() } else { format!("mcp-{}", hashed(of)) }
+fn within_label(prefix: &str, server: &str) -> String {
+    // A Service's name is a label, and has at most 63 characters.
+    let name = format!("{prefix}{server}");
+    if name.len() <= 63 { name } else { format!("{prefix}{}", hashed(server)) }
 }
 
 /// Labels of a server's pods.
@@ -68,7 +70,7 @@ mod tests {
         let (long, other) = ("s".repeat(63), format!("{}t", "s".repeat(62)));
 
         assert_eq!(object_name("git"), "mcp-git");
-        assert_eq!(headless_name("git"), "mcp-git-headless");
+        assert_eq!(headless_name("git"), "mcph-git");
         for name in [&long, &other] {
             assert!(object_name(name).len() <= 63 && headless_name(name).len() <= 63);
             assert_ne!(object_name(name), headless_name(name));
