@@ -167,24 +167,39 @@ async fn frozen_pod_answers_when_it_thaws() {
 }
 
 #[tokio::test]
+async fn cluster_comes_back_when_its_components_were_killed() {
+    let cluster = Cluster::alone().await.unwrap();
+    let Ok(fault) = cluster.fault() else { return };
+    let namespace = cluster.namespace("killed").await.unwrap();
+    serve(&cluster, &namespace).await.unwrap();
+
+    // Its pods live on, with their networks and mounts, and nobody knows them any more.
+    for component in Component::ALL {
+        fault.stop(component).await.unwrap();
+    }
+
+    drop(cluster);
+    cluster_works().await.unwrap();
+}
+
+#[tokio::test]
 async fn cluster_comes_back_when_everything_was_killed() {
     let cluster = Cluster::alone().await.unwrap();
     let Ok(fault) = cluster.fault() else { return };
     let namespace = cluster.namespace("killed").await.unwrap();
-    let probe = cluster.probe().await.unwrap();
-    namespace.apply(&pod("pod", probe.reference(), "sleep")).await.unwrap();
-    namespace.wait("pod/pod", "condition=Ready", MINUTE).await.unwrap();
+    serve(&cluster, &namespace).await.unwrap();
 
-    // Components only: the pods and what holds them live on, as after the end of a test run.
-    for component in Component::ALL {
-        fault.stop(component).await.unwrap();
-    }
-    drop((namespace, cluster));
+    fault.kill_everything().await.unwrap();
 
-    let cluster = Cluster::alone().await.unwrap();
-    let namespace = cluster.namespace("after").await.unwrap();
-    let host = serve(&cluster, &namespace).await.unwrap();
-    eventually(&cluster, &host).await.unwrap();
+    drop(cluster);
+    cluster_works().await.unwrap();
+}
+
+async fn cluster_works() -> Result<()> {
+    let cluster = Cluster::alone().await?;
+    let namespace = cluster.namespace("again").await?;
+    let host = serve(&cluster, &namespace).await?;
+    eventually(&cluster, &host).await.map(drop)
 }
 
 /// A pod that answers under its name, with a Service and an Ingress for a host name of its own.

@@ -81,6 +81,11 @@ impl<'a> Fault<'a> {
         self.start(Component::Kubelet).await
     }
 
+    /// Everything ends in the same moment, as when the host loses power. Nothing is started again.
+    pub async fn kill_everything(&self) -> Result<()> {
+        sweep::end(self.layout).await
+    }
+
     /// Halts the processes of a pod where they stand.
     pub async fn freeze_pod(&self, namespace: &str, pod: &str) -> Result<Frozen> {
         Frozen::of(self.pod(namespace, pod).await?)

@@ -56,6 +56,10 @@ pub(crate) async fn restore(layout: &Layout) -> Result<()> {
         // To make it first spares asking whether it is there.
         nft(&format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;
     }
+    // They go with their pods, but a connection that nobody closed keeps a pod's network for minutes.
+    for link in links(&ip(&["-oneline", "-4", "address", "show", "to", PODS]).await?) {
+        ip(&["link", "delete", link]).await?;
+    }
     if has_address().await? {
         ip(&["address", "delete", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
     }
@@ -104,6 +108,11 @@ pub(crate) fn require_root() -> Result<()> {
 async fn has_address() -> Result<bool> {
     let shown = ip(&["-oneline", "-4", "address", "show", "dev", "lo"]).await?;
     Ok(shown.contains(&format!(" {NODE_IP}/32 ")))
+}
+
+/// The names in `NUMBER: NAME    inet ADDRESS …`.
+fn links(shown: &str) -> Vec<&str> {
+    shown.lines().filter_map(|line| line.split_whitespace().nth(1)).collect()
 }
 
 async fn ip(arguments: &[&str]) -> Result<String> {
@@ -171,6 +180,13 @@ const TABLES: [(&str, &str); 3] = [("ip", TABLE), ("ip", "kube-proxy"), ("ip6", 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_read_from_their_addresses() {
+        let shown = "32: veth8fc2898c    inet 10.244.0.1/32 scope global veth8fc2898c\\ valid_lft forever\n";
+
+        assert_eq!(links(shown), ["veth8fc2898c"]);
+    }
 
     #[test]
     fn mounts_of_the_cluster_come_deepest_first() {

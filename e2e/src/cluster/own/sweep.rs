@@ -40,7 +40,7 @@ pub(crate) async fn sweep(layout: &Layout) -> Result<()> {
 }
 
 /// First those who would start others, then all the rest.
-async fn end(layout: &Layout) -> Result<()> {
+pub(crate) async fn end(layout: &Layout) -> Result<()> {
     let mut programs: Vec<_> = Component::ALL.map(Component::name).to_vec();
     programs.push(SHIM);
     let all = || -> Result<Vec<Daemon>> {
