@@ -17,6 +17,13 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Both together.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.total += other.total;
+        self.counts.iter_mut().zip(other.counts).for_each(|(own, other)| *own += other);
+        self
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.total
     }
