@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gateway_core::{Namespace, ServerName};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 
+use crate::config::Config;
 use crate::downstream::health::{self, Status};
 use crate::downstream::reply::{self, Response};
 use crate::report::Reporter;
@@ -22,6 +23,7 @@ pub(crate) struct Admin {
     pub(crate) table: Arc<Table>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) config: Arc<Config>,
     pub(crate) access: Access,
 }
 
@@ -43,7 +45,7 @@ impl Admin {
         match &self.access {
             Access::Open => match path {
                 "/health" => health::health(&self.table, Status::Detail),
-                "/readyz" => health::readiness(&self.table, &self.contact, Status::Detail),
+                "/readyz" => self.readiness(Status::Detail),
                 "/metrics" => self.metrics(),
                 _ => reply::error(StatusCode::NOT_FOUND, "no such path"),
             },
@@ -58,7 +60,7 @@ impl Admin {
         let list = path.strip_prefix("/catalog/").and_then(|path| path.split_once('/'));
         match (path, list) {
             ("/health", _) => health::health(&self.table, status),
-            ("/readyz", _) => health::readiness(&self.table, &self.contact, status),
+            ("/readyz", _) => self.readiness(status),
             ("/metrics", _) if granted != Granted::Nothing => self.metrics(),
             ("/report", _) if granted == Granted::Everything => reply::lines(reporter.report()),
             (_, Some((namespace, server))) if granted == Granted::Everything => {
@@ -69,6 +71,10 @@ impl Admin {
             }
             _ => reply::error(StatusCode::NOT_FOUND, "no such path"),
         }
+    }
+
+    fn readiness(&self, show: Status) -> Response {
+        health::readiness(&self.table, &self.contact, &self.config, show)
     }
 
     fn metrics(&self) -> Response {

@@ -12,8 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Access, Admin};
 use crate::authn::Authenticator;
+use crate::config::{Config, ConfigError};
 use crate::downstream::health::Status;
-use crate::downstream::{Downstream, Streams};
+use crate::downstream::{Downstream, Room, Streams};
 use crate::inflight::InFlight;
 use crate::listener::{Workers, serve, serve_admin};
 use crate::publisher::Publisher;
@@ -40,8 +41,17 @@ pub struct Options {
     pub allowed_hosts: Vec<String>,
     /// File with the keys that seal sessions. Made where there is none, except in a cluster.
     pub state: PathBuf,
+    /// File with the settings of the whole gateway, if there is one.
+    pub config: Option<PathBuf>,
+    /// How many bytes the bodies of requests under way may take together.
+    pub body_memory: usize,
     /// Who reports to the operator.
     pub pod: Pod,
+}
+
+impl Options {
+    /// [`Self::body_memory`] where nobody says otherwise: 64 bodies of the largest size.
+    pub const BODY_MEMORY: usize = 256 * 1024 * 1024;
 }
 
 /// Where servers, keys and policies come from.
@@ -72,6 +82,9 @@ pub enum StartError {
     /// The manifests cannot be read at all.
     #[error("cannot read the manifests in {0:?}")]
     Source(Vec<PathBuf>, #[source] io::Error),
+    /// See [`ConfigError`].
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// See [`ClusterError`].
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -106,6 +119,15 @@ impl Gateway {
         let secrets = state::open(&options.state, keeper)?;
 
         let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let config = match &options.config {
+            Some(path) => {
+                let (config, follow) = Config::open(path, stop.clone())?;
+                tasks.spawn(follow);
+                config
+            }
+            None => Arc::default(),
+        };
         let telemetry = Telemetry::new();
         let table = Arc::new(Table::new());
         let contact = Arc::new(Contact::default());
@@ -131,6 +153,7 @@ impl Gateway {
             table: table.clone(),
             telemetry: telemetry.clone(),
             contact: contact.clone(),
+            config: config.clone(),
             access,
         });
         let downstream = Arc::new(Downstream {
@@ -147,13 +170,14 @@ impl Gateway {
             calls: InFlight::new(),
             streams: Streams::new(),
             telemetry,
+            config,
+            room: Room::new(options.body_memory),
             allowed_hosts: options.allowed_hosts,
             show: if in_cluster { Status::Bare } else { Status::Detail },
             contact: contact.clone(),
             stop: stop.clone(),
         });
 
-        let tasks = TaskTracker::new();
         match options.source {
             Source::Directories(directories) => {
                 let pepper = secrets.pepper;

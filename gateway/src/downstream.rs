@@ -1,17 +1,14 @@
 //! Clients: which URL leads where, and who may pass.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use gateway_core::{Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use crate::authn::{Authenticator, Source};
+use crate::config::Config;
 use crate::inflight::InFlight;
 use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
@@ -21,26 +18,23 @@ use crate::upstream::ClientKey;
 
 mod answer;
 pub(crate) mod body;
+mod cors;
 mod dispatch;
 mod events;
 pub(crate) mod health;
 mod origin;
+mod read;
 pub(crate) mod reply;
+mod room;
 mod spool;
 mod sse;
 mod streamable;
 
 use health::Status;
+use read::read_body;
 pub(crate) use reply::Response;
+pub(crate) use room::Room;
 pub(crate) use sse::Streams;
-
-/// Largest request body.
-const MAX_BODY: usize = 4 * 1024 * 1024;
-/// How long, and how much of, a body that is refused is read past.
-const LINGER: Duration = Duration::from_secs(5);
-const MAX_PAST: usize = 64 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What serves clients.
 #[derive(Debug)]
@@ -52,6 +46,9 @@ pub(crate) struct Downstream {
     pub(crate) calls: Arc<InFlight>,
     pub(crate) streams: Streams,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) config: Arc<Config>,
+    /// For the bodies of requests.
+    pub(crate) room: Arc<Room>,
     /// Names, besides loopback ones, by which a gateway on a loopback address may be called.
     pub(crate) allowed_hosts: Vec<String>,
     /// What health and readiness show to everybody.
@@ -126,9 +123,20 @@ pub(crate) async fn serve(
     local: bool,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let origin = parts.headers.get(header::ORIGIN).cloned();
+    let config = app.config.clone();
+    let mut response = answer(app, parts, body, local).await;
+    cors::expose(&config.settings(), origin, response.headers_mut());
+    response
+}
+
+async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, local: bool) -> Response {
     let Some(target) = Target::of(parts.uri.path()) else {
         return reply::error(StatusCode::NOT_FOUND, "no such path");
     };
+    if cors::is_preflight(&parts.method, &parts.headers) {
+        return cors::preflight(&app.config.settings(), &parts.headers);
+    }
     let endpoint = target.endpoint;
     let arrival = Arrival { parts, body, target, local };
     match (endpoint, &arrival.parts.method) {
@@ -139,7 +147,7 @@ pub(crate) async fn serve(
         (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
         (Endpoint::Health, &Method::GET) => health::health(&app.table, app.show),
         (Endpoint::Readiness, &Method::GET) => {
-            health::readiness(&app.table, &app.contact, app.show)
+            health::readiness(&app.table, &app.contact, &app.config, app.show)
         }
         _ => reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method"),
     }
@@ -168,81 +176,10 @@ impl Downstream {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts)
+        let settings = self.config.settings();
+        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts, &settings)
             .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
-}
-
-/// Reads a body of JSON.
-async fn read_body(parts: &Parts, mut body: Incoming) -> Result<Bytes, Response> {
-    let json = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
-    if !json {
-        let message = "send the message as JSON, with Content-Type: application/json";
-        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    let announced = parts
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let read = match announced {
-        Some(length) if length > MAX_BODY => Ok(None),
-        _ => timeout(BODY_TIMEOUT, collect(&mut body)).await,
-    };
-    match read {
-        Ok(Some(Ok(body))) => Ok(body),
-        Ok(Some(Err(_))) => Err(reply::error(StatusCode::BAD_REQUEST, "the body broke off")),
-        Ok(None) => {
-            tokio::spawn(timeout(LINGER, read_past(body)));
-            Err(too_large())
-        }
-        Err(_) => Err(reply::error(StatusCode::REQUEST_TIMEOUT, "the body took over 30 s")),
-    }
-}
-
-/// A body; `None` if it is too large. One that comes in one piece is not copied.
-async fn collect(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
-    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let data = match frame {
-            Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(error) => return Some(Err(error)),
-        };
-        if first.len() + more.len() + data.len() > MAX_BODY {
-            return None;
-        }
-        if first.is_empty() {
-            first = data;
-        } else {
-            more.extend_from_slice(&data);
-        }
-    }
-    if more.is_empty() {
-        return Some(Ok(first));
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + more.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&more);
-    Some(Ok(whole.freeze()))
-}
-
-/// Reads the rest of a body that is refused: a connection that is closed on a client which is still
-/// sending takes the answer with it.
-async fn read_past(mut body: Incoming) {
-    let mut left = MAX_PAST;
-    while let Some(Ok(frame)) = body.frame().await {
-        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-        left = rest;
-    }
-}
-
-fn too_large() -> Response {
-    let message = format!("the body is larger than the limit of {} MiB", MAX_BODY >> 20);
-    reply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
 }
 
 #[cfg(test)]

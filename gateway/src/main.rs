@@ -27,6 +27,14 @@ struct Flags {
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
 
+    /// File with the settings of the whole gateway: publicUrl, cors. Read again when it changes.
+    #[arg(long, env = "FAIRWAY_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// How many MiB the bodies of requests under way may take together; one key may take a quarter.
+    #[arg(long, env = "FAIRWAY_BODY_MEMORY_MIB", default_value_t = Options::BODY_MEMORY >> 20, value_parser = parse_mib)]
+    body_memory_mib: usize,
+
     /// Name of the pod that this is.
     #[arg(long, env = "FAIRWAY_POD_NAME", default_value = "")]
     pod_name: String,
@@ -65,6 +73,14 @@ fn parse_source(text: &str) -> Result<SourceFlag, String> {
         Some(path) if !path.is_empty() => Ok(SourceFlag::Directory(PathBuf::from(path))),
         None if text == "cluster" => Ok(SourceFlag::Cluster),
         _ => Err("write dir:PATH or cluster".to_owned()),
+    }
+}
+
+/// From 16, so that a quarter holds the largest body.
+fn parse_mib(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(mib @ 16..=1_048_576) => Ok(mib),
+        _ => Err("write a number of MiB, at least 16".to_owned()),
     }
 }
 
@@ -107,6 +123,8 @@ async fn main() -> anyhow::Result<()> {
         admin_listen: flags.admin_listen,
         allowed_hosts: flags.allowed_hosts,
         state,
+        config: flags.config,
+        body_memory: flags.body_memory_mib << 20,
         pod: Pod { name: flags.pod_name, uid: flags.pod_uid },
     })
     .await?;

@@ -12,14 +12,12 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::is_manifest;
-
 /// Editors write in several steps; a change is read when it has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(20);
 /// However busy a directory is, a change is read after this time: it may revoke a key.
 const LONGEST: Duration = Duration::from_millis(200);
 
-pub(super) struct Watches {
+pub(crate) struct Watches {
     watcher: RecommendedWatcher,
     signals: Arc<Signals>,
     directories: Vec<Watched>,
@@ -42,9 +40,11 @@ struct Watched {
 type Identity = (u64, u64);
 
 impl Watches {
+    /// Watches the directories for files `of_interest`.
+    ///
     /// # Errors
     /// A directory that cannot be watched.
-    pub(super) fn new(directories: &[PathBuf]) -> io::Result<Self> {
+    pub(crate) fn new(directories: &[PathBuf], of_interest: fn(&Path) -> bool) -> io::Result<Self> {
         // As they are named in events.
         let paths: Vec<PathBuf> =
             directories.iter().map(std::path::absolute).collect::<io::Result<_>>()?;
@@ -53,7 +53,7 @@ impl Watches {
             let (signals, paths) = (signals.clone(), paths.clone());
             move |event: notify::Result<Event>| {
                 if let Ok(event) = event {
-                    signals.take(&event, &paths);
+                    signals.take(&event, &paths, of_interest);
                 }
             }
         })
@@ -68,19 +68,19 @@ impl Watches {
     }
 
     /// Waits for a change.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.signals.changed.notified().await;
     }
 
     /// Waits until a change is complete. Given up half-way, it has forgotten the change.
-    pub(super) async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let changed = &self.signals.changed;
         let settled = async { while timeout(QUIET, changed.notified()).await.is_ok() {} };
         let _ = timeout(LONGEST, settled).await;
     }
 
     /// Puts the watches on the directories that the paths lead to now. Whether any was moved.
-    pub(super) fn renew(&mut self) -> bool {
+    pub(crate) fn renew(&mut self) -> bool {
         let moved = self.signals.moved.swap(false, Ordering::AcqRel);
         let mut directories = std::mem::take(&mut self.directories);
         let mut renewed = false;
@@ -104,14 +104,14 @@ impl Watches {
 }
 
 impl Signals {
-    fn take(&self, event: &Event, directories: &[PathBuf]) {
+    fn take(&self, event: &Event, directories: &[PathBuf], of_interest: fn(&Path) -> bool) {
         let itself = |path: &PathBuf| directories.contains(path);
         let moved =
             matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
         if moved && event.paths.iter().any(itself) {
             self.moved.store(true, Ordering::Release);
         }
-        let matters = |path: &PathBuf| is_manifest(path) || is_volume_data(path) || itself(path);
+        let matters = |path: &PathBuf| of_interest(path) || is_volume_data(path) || itself(path);
         // Reading a file is an event, too, and would make us read for ever.
         let matters = !event.kind.is_access() && event.paths.iter().any(matters);
         if matters || event.need_rescan() {

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::reply::{self, Response};
+use crate::config::Config;
 use crate::source::Contact;
 use crate::table::{Published, Rejected, Table};
 use crate::upstream::State as ServerState;
@@ -40,6 +41,9 @@ struct Readiness<'a> {
     /// Why the source of all this is not heard.
     #[serde(skip_serializing_if = "Option::is_none")]
     stale: Option<Stale>,
+    /// Why the configuration file as it is now is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -86,7 +90,12 @@ pub(crate) fn health(table: &Table, show: Status) -> Response {
 }
 
 /// Ready once there is a table. A server that is away does not change that.
-pub(crate) fn readiness(table: &Table, contact: &Contact, show: Status) -> Response {
+pub(crate) fn readiness(
+    table: &Table,
+    contact: &Contact,
+    config: &Config,
+    show: Status,
+) -> Response {
     let ready = table.is_complete();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let status = if ready { "ready" } else { "starting" };
@@ -110,12 +119,14 @@ pub(crate) fn readiness(table: &Table, contact: &Contact, show: Status) -> Respo
     let stale = contact
         .lost()
         .map(|lost| Stale { seconds: contact.staleness().as_secs(), reason: lost.reason.clone() });
+    let problem = config.problem();
     let body = Readiness {
         status,
         servers,
         rejected: &published.rejected,
         conflicts: conflicts(&published),
         stale,
+        config: problem.as_ref().map(|problem| problem.as_str()),
     };
     reply::value(code, &body)
 }

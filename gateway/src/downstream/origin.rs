@@ -3,15 +3,18 @@
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
+use crate::config::Settings;
+
 /// Refuses what a page of another site may have sent.
 ///
 /// `Origin` must be this very host or the user's own machine (2025-11-25, transports, security
-/// warning). As a page can make its own name resolve to the user's machine, who reaches us on a
+/// warning), or configured. As a page can make its own name resolve to the user's machine, who reaches us on a
 /// loopback address (`local`) must call us by a loopback name or by one of `allowed`.
 pub(super) fn check(
     headers: &HeaderMap,
     local: bool,
     allowed: &[String],
+    settings: &Settings,
 ) -> Result<(), &'static str> {
     let own = headers.get(header::HOST).and_then(host_of);
     let expected = |host: &str| {
@@ -22,6 +25,9 @@ pub(super) fn check(
         return Err("this name (Host) is not one of the gateway's; start it with --allowed-host");
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    if settings.is_own(origin) || settings.admits(origin) {
+        return Ok(());
+    }
     match host_of(origin) {
         Some(origin) if is_loopback(&origin) || own.as_deref() == Some(&*origin) => Ok(()),
         _ => Err("requests from pages of other sites are refused (Origin)"),
@@ -61,7 +67,7 @@ mod tests {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
             let allowed = ["own.test".to_owned()];
-            let checked = check(&headers, local, &allowed);
+            let checked = check(&headers, local, &allowed, &Settings::default());
             assert_eq!(checked.is_ok(), accepted, "{origin:?} at {host}, local {local}");
         }
     }

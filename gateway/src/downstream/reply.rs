@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::body::Body;
@@ -14,12 +14,17 @@ struct Problem<'a> {
     error: &'a str,
 }
 
-/// Every response begins here.
+/// Every response begins here. What is answered is one key's, or of this moment: never kept.
 fn bare(status: StatusCode, body: Body) -> Response {
+    // Room for what is added: it grows by a copy.
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    *response.headers_mut() = headers;
     response
 }
 
@@ -54,7 +59,12 @@ pub(crate) fn unauthorized(message: &str) -> Response {
 /// Before the first table nobody can be told who they are.
 pub(crate) fn not_ready() -> Response {
     let message = "the gateway is starting and has not read its configuration yet; try again";
-    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, message);
+    later(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// Refused for the moment.
+pub(crate) fn later(status: StatusCode, message: &str) -> Response {
+    let mut response = error(status, message);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
@@ -100,7 +110,7 @@ pub(crate) fn events(body: Body) -> Response {
     let mut response = bare(StatusCode::OK, body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

@@ -77,7 +77,7 @@ pub(crate) async fn watch(
     let mut source = Source { objects: Objects::default(), changes, egress, contact };
     Ok(async move {
         // Without a receiver of changes the gateway is stopping.
-        let _ = stop.run_until_cancelled(source.run(secrets)).await;
+        let _ = stop.run_until_cancelled(Box::pin(source.run(secrets))).await;
     })
 }
 

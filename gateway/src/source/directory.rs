@@ -15,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest::{Document, Unreadable, read};
 use crate::table::{Change, Changes, News, Rejected};
-use watches::Watches;
-
-mod watches;
+use crate::watches::Watches;
 
 /// How soon a directory is noticed that was put in the place of another, or is back: nothing
 /// tells of it.
@@ -38,7 +36,7 @@ pub(crate) async fn watch(
     stop: CancellationToken,
 ) -> io::Result<impl Future<Output = ()>> {
     // Watched before it is read, so that nothing falls between.
-    let mut watches = Watches::new(&directories)?;
+    let mut watches = Watches::new(&directories, is_manifest)?;
     let mut directory = Directory::new(pepper);
     let first = directory.take(load(&directories).complete()?);
     // Without a receiver the gateway is stopping.

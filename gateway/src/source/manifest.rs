@@ -7,9 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use mistake::{place, shape, syntax};
-
-mod mistake;
+use crate::yaml::{self, UNKNOWN_FIELD, place};
 
 /// One document, read.
 #[derive(Clone)]
@@ -43,27 +41,7 @@ pub(super) struct Unreadable {
 /// # Errors
 /// A file that is not YAML has no documents at all.
 pub(super) fn read(text: &str) -> Result<Vec<Result<Document, Unreadable>>, String> {
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options())
-        .map_err(|error| syntax(error.without_snippet()))?;
-    let documents = values.into_iter().filter(|value| !value.is_null());
-    Ok(documents.flat_map(items).map(document).collect())
-}
-
-/// What a file may ask for: it can be far larger once its aliases are followed.
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        with_snippet: false,
-        budget: serde_saphyr::budget! {
-            // A resource is some 12 deep; each level costs stack.
-            max_depth: 64,
-            max_aliases: MAX_ALIASES,
-            max_total_scalar_bytes: MAX_TEXT,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: MAX_REPLAYED,
-            max_replay_stack_depth: 8,
-        },
-    }
+    Ok(yaml::documents(text)?.into_iter().flat_map(items).map(document).collect())
 }
 
 /// `kind: List` holds further documents.
@@ -125,30 +103,13 @@ fn secret(value: Value) -> Result<Box<Secret>, String> {
     })
 }
 
-/// As strict as `kubectl apply`: a field nobody knows is a mistake, most often in spelling.
+/// As strict as `kubectl apply`.
 fn strict<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    let mut unknown = Vec::new();
-    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
-    let value = serde_ignored::Deserializer::new(value, &mut note);
-    let read = serde_path_to_error::deserialize(value);
     // `metadata` may hold what kubectl wrote there; the first two are read elsewhere.
-    unknown.retain(|path| {
-        !path.starts_with("metadata.") && !matches!(path.as_str(), "apiVersion" | "kind")
-    });
-    match (read, unknown.first()) {
-        (Ok(value), None) => Ok(value),
-        (Ok(_), Some(field)) => Err(format!("{UNKNOWN_FIELD}{}", place(field))),
-        (Err(error), _) => Err(shape(&error)),
-    }
+    yaml::strict(value, |path| {
+        path.starts_with("metadata.") || matches!(path, "apiVersion" | "kind")
+    })
 }
-
-const UNKNOWN_FIELD: &str = "unknown field ";
-/// Manifests written by hand have a handful of aliases.
-const MAX_ALIASES: usize = 1_000;
-/// Parts that aliases stand for, all together: a fraction of a second.
-const MAX_REPLAYED: usize = 100_000;
-/// Bytes of text in a file, aliases followed: four times the largest file.
-const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

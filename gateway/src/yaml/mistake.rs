@@ -56,7 +56,7 @@ pub(super) fn syntax(error: &Error) -> String {
 }
 
 /// A path or the name of a kind. What does not look like one may be a value in the wrong place.
-pub(super) fn place(path: &str) -> String {
+pub(crate) fn place(path: &str) -> String {
     // An index is written `rules[0]`.
     let path = path.replace('[', ".").replace(']', "");
     let names = path.split('.').filter(|name| *name != "?").map(|name| {

@@ -141,6 +141,8 @@ async fn a_taken_port_and_an_unreadable_directory_are_told() {
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         allowed_hosts: Vec::new(),
         state: stage.directory.path().join("state.json"),
+        config: None,
+        body_memory: gateway::Options::BODY_MEMORY,
         pod: gateway::Pod::default(),
     };
     let free = "127.0.0.1:0".parse().unwrap();

@@ -64,6 +64,8 @@ async fn main() -> anyhow::Result<()> {
         admin_listen: flags.admin_listen,
         allowed_hosts: Vec::new(),
         state: data.join("state.json"),
+        config: None,
+        body_memory: Options::BODY_MEMORY,
         pod: gateway::Pod::default(),
     })
     .await?;

@@ -85,6 +85,8 @@ impl ClusterStage {
             admin_listen: "127.0.0.1:0".parse().unwrap(),
             allowed_hosts: Vec::new(),
             state: self.file("state.json"),
+            config: None,
+            body_memory: Options::BODY_MEMORY,
             pod: Pod { name: "gateway-0".to_owned(), uid: "pod-uid".to_owned() },
         }
     }

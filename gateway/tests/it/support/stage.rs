@@ -25,6 +25,9 @@ pub const CAROL: &str = "carol-key-def456";
 #[derive(Debug)]
 pub struct Stage {
     pub directory: TempDir,
+    /// For the gateways that are started.
+    pub config: Option<PathBuf>,
+    pub body_memory: usize,
     gateway: Option<Gateway>,
 }
 
@@ -33,7 +36,7 @@ impl Stage {
     pub fn empty() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("manifests")).unwrap();
-        Self { directory, gateway: None }
+        Self { directory, config: None, body_memory: Options::BODY_MEMORY, gateway: None }
     }
 
     /// Alice and bob, who may use everything, and these manifests, under a gateway.
@@ -65,6 +68,8 @@ impl Stage {
             admin_listen: "127.0.0.1:0".parse().unwrap(),
             allowed_hosts: Vec::new(),
             state: self.directory.path().join("state.json"),
+            config: self.config.clone(),
+            body_memory: self.body_memory,
             pod: gateway::Pod::default(),
         });
         within("a gateway", start).await.unwrap()

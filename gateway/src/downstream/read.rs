@@ -1,0 +1,122 @@
+//! Bodies of requests, read within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_core::Account;
+use http::request::Parts;
+use http::{StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::reply::{self, Response};
+use super::room::{Full, Pieces, Room};
+
+/// Largest request body.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// How long, and how much of, a body that is refused is read past.
+const LINGER: Duration = Duration::from_secs(5);
+const MAX_PAST: usize = 64 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a body was not read to its end.
+enum Unread {
+    TooLarge,
+    NoRoom(Full),
+    BrokenOff,
+}
+
+/// Reads a body of JSON that was sent with a key.
+pub(super) async fn read_body(
+    parts: &Parts,
+    mut body: Incoming,
+    account: &Arc<Account>,
+    room: &Arc<Room>,
+) -> Result<Bytes, Response> {
+    let json = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+    if !json {
+        let message = "send the message as JSON, with Content-Type: application/json";
+        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let announced = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let read = match announced {
+        Some(length) if length > MAX_BODY => Ok(Err(Unread::TooLarge)),
+        _ => {
+            let expected = announced.unwrap_or_default();
+            timeout(BODY_TIMEOUT, collect(&mut body, expected, account, room)).await
+        }
+    };
+    let unread = match read {
+        Ok(Ok(body)) => return Ok(body),
+        Err(_) => {
+            return Err(reply::error(StatusCode::REQUEST_TIMEOUT, "the body took over 30 s"));
+        }
+        Ok(Err(unread)) => unread,
+    };
+    let refusal = match unread {
+        Unread::BrokenOff => {
+            return Err(reply::error(StatusCode::BAD_REQUEST, "the body broke off"));
+        }
+        Unread::TooLarge => {
+            let message = format!("the body is larger than the limit of {} MiB", MAX_BODY >> 20);
+            reply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        }
+        Unread::NoRoom(Full::Key) => {
+            let message = "large requests of this key are under way; send this one again when \
+                           they are answered";
+            reply::later(StatusCode::TOO_MANY_REQUESTS, message)
+        }
+        Unread::NoRoom(Full::All) => {
+            let message = "the gateway has no room for a request of this size now; try again";
+            reply::later(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    };
+    tokio::spawn(timeout(LINGER, read_past(body)));
+    Err(refusal)
+}
+
+/// A body. One that comes in one piece is not copied, nor counted.
+async fn collect(
+    body: &mut Incoming,
+    expected: usize,
+    account: &Arc<Account>,
+    room: &Arc<Room>,
+) -> Result<Bytes, Unread> {
+    let (mut first, mut pieces): (_, Option<Pieces>) = (Bytes::new(), None);
+    while let Some(frame) = body.frame().await {
+        let data = frame.map_err(|_| Unread::BrokenOff)?.into_data().unwrap_or_default();
+        if first.len().max(pieces.as_ref().map_or(0, Pieces::len)) + data.len() > MAX_BODY {
+            return Err(Unread::TooLarge);
+        }
+        match &mut pieces {
+            None if first.is_empty() => first = data,
+            None => {
+                let whole = pieces.insert(room.pieces(account, expected));
+                whole.add(&first).and_then(|()| whole.add(&data)).map_err(Unread::NoRoom)?;
+            }
+            Some(whole) => whole.add(&data).map_err(Unread::NoRoom)?,
+        }
+    }
+    Ok(pieces.map_or(first, Pieces::whole))
+}
+
+/// Reads the rest of a body that is refused: a connection that is closed on a client which is still
+/// sending takes the answer with it.
+async fn read_past(mut body: Incoming) {
+    let mut left = MAX_PAST;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = rest;
+    }
+}
