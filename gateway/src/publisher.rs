@@ -14,8 +14,10 @@ use crate::table::{Change, News, Published, Rejected, ServerId, Table};
 use crate::telemetry::Telemetry;
 use crate::upstream::Pool;
 
-/// How long the first change waits for company, so that many become one table.
+/// How long a change waits for company, so that many become one table.
 const LINGER: Duration = Duration::from_millis(2);
+/// After so long without a table a change comes alone.
+const CALM: Duration = Duration::from_millis(10);
 /// How long the first lists of all servers are waited for before clients are served without the
 /// missing ones.
 const FIRST_LISTS: Duration = Duration::from_secs(3);
@@ -35,6 +37,8 @@ pub(crate) struct Publisher {
     /// How far the source has come.
     seen: u64,
     pending: Pending,
+    /// When there was a table last.
+    published: Instant,
 }
 
 /// What is to be built into the next table.
@@ -73,6 +77,7 @@ impl Publisher {
             first_lists: None,
             seen: 0,
             pending: Pending::default(),
+            published: Instant::now(),
         }
     }
 
@@ -92,11 +97,15 @@ impl Publisher {
             };
             let Some(first) = first else { return };
             self.take(first);
-            sleep(LINGER).await;
+            // A change that comes alone waits for nothing.
+            if self.published.elapsed() < CALM {
+                sleep(LINGER).await;
+            }
             while let Ok(change) = self.changes.try_recv() {
                 self.take(change);
             }
             self.publish();
+            self.published = Instant::now();
         }
     }
 

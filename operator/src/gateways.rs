@@ -3,15 +3,22 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use gateway_core::report::{Conflict, KeyUse, Line, ServerId, ServerReport, Watermark};
 use gateway_core::{Kind, ResourceRef};
 use jiff::Timestamp;
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
 use crate::bell::Bell;
 use crate::conditions::Verdict;
 
 pub(crate) mod stream;
+
+/// How long a status waits for the gateways.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// One gateway's report.
 #[derive(Debug, Default)]
@@ -57,6 +64,8 @@ pub(crate) struct Gateways {
     /// Who waits for the gateways to reach a `resourceVersion`.
     waiting: Mutex<BTreeMap<u64, HashSet<ResourceRef>>>,
     used: Mutex<HashMap<(String, String), Timestamp>>,
+    /// News of how far they have come.
+    progress: watch::Sender<()>,
 }
 
 /// What one ready gateway says of a server.
@@ -100,6 +109,15 @@ impl Gateways {
             }
         }
         Verdict::yes("Programmed", "every ready gateway knows it")
+    }
+
+    /// Waits a moment for the ready gateways to reach a `resourceVersion`: they mostly do within
+    /// milliseconds, and then one status says it all.
+    pub(crate) async fn reached(&self, version: u64) {
+        let mut progress = self.progress.subscribe();
+        let reached = || self.read().values().filter(|g| g.ready).all(|g| g.reached() >= version);
+        // An error means that they took longer, which the status then says.
+        let _ = timeout(MOMENT, progress.wait_for(|()| reached())).await;
     }
 
     /// What each ready gateway says of a server.
@@ -230,6 +248,7 @@ impl Gateways {
 
     /// Tells those whose entry every ready gateway has reached.
     fn ring_reached(&self) {
+        self.progress.send_replace(());
         let reached = self.read().values().filter(|g| g.ready).map(Gateway::reached).min();
         let Some(reached) = reached else { return };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,6 +19,9 @@ pub(super) async fn update(
     key: &McpApiKey,
     applied: &Applied,
 ) -> Result<Action, Error> {
+    if let Some(version) = applied.version {
+        ctx.gateways.reached(version).await;
+    }
     let before = key.status.clone().unwrap_or_default();
     let namespace = key.namespace().unwrap_or_default();
     let programmed = match applied.version {

@@ -14,6 +14,9 @@ pub(super) async fn update(
     policy: &McpPolicy,
     applied: &Applied,
 ) -> Result<(), Error> {
+    if let Some(version) = applied.version {
+        ctx.gateways.reached(version).await;
+    }
     let before = policy.status.clone().unwrap_or_default();
     let status = status(ctx, policy, applied, &before, Timestamp::now());
     let api =

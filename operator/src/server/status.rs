@@ -23,6 +23,9 @@ pub(super) async fn update(
     observed: &Observed,
     applied: &Applied,
 ) -> Result<(), Error> {
+    if let Some(version) = applied.version {
+        ctx.gateways.reached(version).await;
+    }
     let before = server.status.clone().unwrap_or_default();
     let programmed = match applied.version {
         Some(version) => ctx.gateways.programmed(&applied.resource, version),
