@@ -3,7 +3,8 @@
 //! The one that `KUBECONFIG` names; else one in containers, by kind; else one of our own on this host ([`own`]), from
 //! the real programs. Built and started once, it stays for the next test run; `cargo e2e down` removes it.
 //!
-//! Every wait has a deadline. Only the test namespaces of a cluster that was given are touched.
+//! Every wait has a deadline. A test holds one [`Cluster`] at a time: one that waits to be alone waits for the others.
+//! Only the test namespaces of a cluster that was given are touched.
 
 mod client;
 mod command;
@@ -108,6 +109,10 @@ impl Cluster {
             Provider::Kind => kind::up(&layout, &progress).await?,
             Provider::Own => own::up(&layout, &progress).await?,
         };
+        // Of a cluster that was given others may have tests elsewhere.
+        if provider != Provider::Given {
+            namespace::sweep(&access).await?;
+        }
         Ok(Self { provider, layout, access, progress, _use: using })
     }
 

@@ -56,11 +56,11 @@ async fn ingress_and_services_lead_to_pods() {
     let namespace = cluster.namespace("ingress").await.unwrap();
     let host = serve(&cluster, &namespace).await.unwrap();
 
-    let through_ingress = eventually(&cluster, &host).await.unwrap();
+    let through_ingress = answer(&cluster, &host).await.unwrap();
     // The pod's own name is the Service's: only the longer one is asked of the cluster.
     let url = format!("http://web.{}/inside", namespace.name());
-    let through_service = ["exec", "web", "--", "/probe", "get", &url];
-    let through_service = namespace.kubectl(&through_service).await.unwrap();
+    let ask = ["exec", "web", "--", "/probe", "get", &url];
+    let through_service = eventually(async || namespace.kubectl(&ask).await).await.unwrap();
 
     assert!(through_ingress.ends_with("web /outside\n"), "{through_ingress}");
     // A pod that reaches itself through its Service needs its address changed on the way.
@@ -127,7 +127,7 @@ async fn components_and_the_node_come_back() {
     let Ok(fault) = cluster.fault() else { return };
     let namespace = cluster.namespace("faults").await.unwrap();
     let host = serve(&cluster, &namespace).await.unwrap();
-    eventually(&cluster, &host).await.unwrap();
+    answer(&cluster, &host).await.unwrap();
 
     fault.stop(Component::Apiserver).await.unwrap();
     cluster.kubectl(&["get", "nodes"]).await.unwrap_err();
@@ -139,13 +139,13 @@ async fn components_and_the_node_come_back() {
         fault.restart(component).await.unwrap();
         namespace.kubectl(&["get", "pod", "web"]).await.unwrap();
     }
-    eventually(&cluster, &host).await.unwrap();
+    answer(&cluster, &host).await.unwrap();
 
     fault.restart_node().await.unwrap();
     let restarted = "jsonpath={.status.containerStatuses[0].restartCount}=1";
     namespace.wait("pod/web", restarted, MINUTE).await.unwrap();
     namespace.wait("pod/web", "condition=Ready", MINUTE).await.unwrap();
-    eventually(&cluster, &host).await.unwrap();
+    answer(&cluster, &host).await.unwrap();
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn frozen_pod_answers_when_it_thaws() {
     let Ok(fault) = cluster.fault() else { return };
     let namespace = cluster.namespace("frozen").await.unwrap();
     let host = serve(&cluster, &namespace).await.unwrap();
-    eventually(&cluster, &host).await.unwrap();
+    answer(&cluster, &host).await.unwrap();
 
     let frozen = fault.freeze_pod(namespace.name(), "web").await.unwrap();
     get(&cluster, &host).await.unwrap_err();
@@ -199,7 +199,7 @@ async fn cluster_works() -> Result<()> {
     let cluster = Cluster::alone().await?;
     let namespace = cluster.namespace("again").await?;
     let host = serve(&cluster, &namespace).await?;
-    eventually(&cluster, &host).await.map(drop)
+    answer(&cluster, &host).await.map(drop)
 }
 
 /// A pod that answers under its name, with a Service and an Ingress for a host name of its own.
@@ -247,11 +247,16 @@ spec:
       - {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}
 ";
 
-/// Until the Ingress controller has heard of it.
-async fn eventually(cluster: &Cluster, host: &str) -> Result<String> {
+/// The answer of what was just made known to the Ingress controller.
+async fn answer(cluster: &Cluster, host: &str) -> Result<String> {
+    eventually(async || get(cluster, host).await).await
+}
+
+/// Controllers hear of changes within a second or two.
+async fn eventually(attempt: impl AsyncFn() -> Result<String>) -> Result<String> {
     let end = Instant::now() + MINUTE;
     loop {
-        let answer = get(cluster, host).await;
+        let answer = attempt().await;
         if answer.is_ok() || Instant::now() > end {
             return answer;
         }

@@ -5,10 +5,12 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, File, OpenOptions},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
+    str::FromStr,
     time::Duration,
 };
 
@@ -82,6 +84,12 @@ impl Daemon {
     pub(crate) fn recorded(record: &Path) -> Option<Self> {
         let daemon: Self = serde_json::from_str(&fs::read_to_string(record).ok()?).ok()?;
         daemon.alive().then_some(daemon)
+    }
+
+    /// This process.
+    pub(crate) fn ourselves() -> Result<Self> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self::of(pid).context("this process is not in /proc")
     }
 
     /// All processes that now run one of these programs of this directory.
@@ -161,6 +169,22 @@ impl Daemon {
     }
 }
 
+/// `ID-START`, as a label can hold it.
+impl fmt::Display for Daemon {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.pid, self.started)
+    }
+}
+
+impl FromStr for Daemon {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (pid, started) = text.split_once('-').context("no start time")?;
+        Ok(Self { pid: pid.parse()?, started: started.parse()? })
+    }
+}
+
 /// Of `/proc/ID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
@@ -220,6 +244,15 @@ mod tests {
 
         assert_eq!(Stat::parse(line), Some(Stat { state: 'S', started: 98_765 }));
         assert_eq!(Stat::parse("42 (sh) S 1"), None);
+    }
+
+    #[test]
+    fn process_survives_being_written_down() {
+        let ourselves = Daemon::ourselves().unwrap();
+
+        assert!(ourselves.alive());
+        assert_eq!(ourselves.to_string().parse::<Daemon>().unwrap(), ourselves);
+        assert!("true".parse::<Daemon>().is_err());
     }
 
     #[tokio::test]

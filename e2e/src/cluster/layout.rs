@@ -55,6 +55,10 @@ impl Layout {
         Ok(Self { root, mark: format!("fairway-{mark}") })
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The programs, which outlive every cluster.
     pub(crate) fn programs(&self) -> PathBuf {
         self.root.join("bin")

@@ -1,15 +1,14 @@
 //! A namespace for one test: prints what is in it when the test fails, and goes with it.
 
 use std::{
-    process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{client::Access, command};
+use super::{client::Access, command, daemon::Daemon};
 
 /// A namespace that is deleted when this is dropped.
 #[derive(Debug)]
@@ -23,11 +22,12 @@ impl Namespace {
     pub(crate) async fn create(name: &str, access: &Access) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("e2e-{name}-{}-{number}", process::id());
+        let owner = Daemon::ourselves()?;
+        let name = format!("e2e-{name}-{}-{number}", owner.pid());
         let manifest = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"fairway.dev/e2e": "true"}},
+            "metadata": {"name": name, "labels": {OWNER: owner.to_string()}},
         });
         // The name may be that of a test long ago, whose process had our id: then it still goes.
         let gone = || async {
@@ -83,6 +83,28 @@ impl Namespace {
     }
 }
 
+/// Deletes what tests have left that were killed on this host.
+pub(crate) async fn sweep(access: &Access) -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let columns = format!("--label-columns={OWNER}");
+    let selector = format!("--selector={OWNER}");
+    let listed =
+        access.kubectl(&["get", "namespaces", "--no-headers", &selector, &columns]).await?;
+    for line in listed.lines() {
+        let mut words = line.split_whitespace();
+        let owner = words.next_back().and_then(|owner| owner.parse::<Daemon>().ok());
+        if let (Some(name), Some(owner)) = (words.next(), owner)
+            && !owner.alive()
+        {
+            access.kubectl(&["delete", "namespace", name, "--wait=false"]).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         let failed = thread::panicking();
@@ -119,6 +141,9 @@ async fn state(namespace: &str, access: &Access) -> String {
     }
     text
 }
+
+/// The label that says which process made a namespace.
+const OWNER: &str = "fairway.dev/e2e";
 
 /// What to ask when a test failed.
 const QUESTIONS: [&[&str]; 4] = [

@@ -13,6 +13,7 @@ mod sweep;
 use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::process::Command;
 
 use super::{
@@ -30,7 +31,8 @@ use component::Component;
 pub(crate) async fn up(layout: &Layout, progress: &Progress) -> Result<Access> {
     host::require_root()?;
     packages::install(&packages::NODE, progress).await?;
-    let pins = programs::build(layout, &programs::all(), progress).await?;
+    let programs = programs::build(layout, &programs::all(), progress).await?;
+    let pins = programs + &settings(layout)?;
     let access = access(layout);
     let Some(ill) = illness(layout, &access, &pins).await? else { return Ok(access) };
 
@@ -96,11 +98,13 @@ pub(crate) async fn status(layout: &Layout) -> Result<String> {
 
 /// Puts archives of images where the node finds them.
 pub(crate) async fn import(layout: &Layout, images: &[Image]) -> Result<()> {
+    let snapshotter = config::snapshotter(layout.root())?;
     let present = ctr(layout, &["images", "list", "--quiet"]).await?;
     for image in images {
         if !present.lines().any(|line| line == image.reference()) {
             let archive = image.archive().display().to_string();
-            ctr(layout, &["images", "import", "--local", &archive]).await?;
+            let import = ["images", "import", "--local", "--snapshotter", snapshotter, &archive];
+            ctr(layout, &import).await?;
         }
     }
     Ok(())
@@ -177,11 +181,22 @@ async fn illness(layout: &Layout, access: &Access, pins: &str) -> Result<Option<
     if fs::read_to_string(layout.config("pins")).ok().as_deref() != Some(pins) {
         return Ok(Some("it is of other versions, or was not finished".to_owned()));
     }
-    match node_is_ready(access).await {
-        Ok(true) => Ok(None),
-        Ok(false) => Ok(Some("its node is not ready".to_owned())),
-        Err(error) => Ok(Some(format!("it does not answer ({error:#})"))),
+    // A machine that is busy, with a build or with other tests, is not a broken cluster.
+    let ready = || async { node_is_ready(access).await };
+    let waited = command::until("the node to be ready", PATIENCE, ready).await;
+    Ok(waited.err().map(|error| format!("it does not answer ({error:#})")))
+}
+
+/// Changes when a cluster that runs is not the one that we would start.
+fn settings(layout: &Layout) -> Result<String> {
+    let mut text = addons::manifests();
+    for (_, file) in config::files(layout)? {
+        text += &file;
     }
+    for component in Component::ALL {
+        text += &format!("{:?}", component.start(layout).arguments);
+    }
+    Ok(format!("settings {}\n", programs::hex(digest(&SHA256, text.as_bytes()).as_ref())))
 }
 
 /// The end of each log, for those who cannot see the others.
@@ -203,6 +218,9 @@ fn last_words(layout: &Layout) -> String {
 
 /// Each step of a start takes 4 s on two cores that have nothing else to do.
 const START: Duration = Duration::from_secs(90);
+
+/// The node is said to be lost after 40 s.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// An archive of 50 MB from a slow disk.
 const IMPORT: Duration = Duration::from_secs(120);

@@ -124,8 +124,8 @@ pub(crate) async fn build(layout: &Layout, names: &[&str], progress: &Progress) 
     Ok(pins)
 }
 
-/// A program of a cluster, to run on its own.
-pub(crate) fn version(module: &str, dependency: &str) -> Result<String> {
+/// The version of a dependency that a module pins.
+fn version(module: &str, dependency: &str) -> Result<String> {
     let path = folder(module).join("go.mod");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     required(&text, dependency).with_context(|| format!("{} has no {dependency}", path.display()))

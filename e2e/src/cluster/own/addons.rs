@@ -29,7 +29,7 @@ pub(crate) async fn answer() -> Result<()> {
     command::until("the Ingress controller", START, listens).await
 }
 
-fn manifests() -> String {
+pub(crate) fn manifests() -> String {
     format!(
         "\
 apiVersion: v1

@@ -1,6 +1,9 @@
 //! The configuration files of the own cluster's components, as text. Pure but for [`write`].
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -8,23 +11,41 @@ use super::super::layout::{DNS_SERVICE, LOOPBACK, Layout, NODE, NODE_IP, PAUSE_I
 
 /// Writes them all.
 pub(crate) fn write(layout: &Layout) -> Result<()> {
-    let networks = layout.config("cni");
-    fs::create_dir_all(&networks)?;
-    for (path, text) in [
-        (layout.config("containerd.toml"), containerd(layout, &networks)),
-        (layout.config("kubelet.yaml"), kubelet(layout)),
-        (layout.config("proxy.yaml"), proxy(layout)),
-        (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
-        (layout.config("resolv.conf"), String::new()),
-        (networks.join("10-fairway.conflist"), network(&layout.state().join("networks"))),
-    ] {
+    for (path, text) in files(layout)? {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
         fs::write(path, text)?;
     }
     Ok(())
 }
 
+/// Where each is to be, and its text.
+pub(crate) fn files(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
+    let networks = layout.config("cni");
+    Ok(vec![
+        (
+            layout.config("containerd.toml"),
+            containerd(layout, &networks, snapshotter(layout.root())?),
+        ),
+        (layout.config("kubelet.yaml"), kubelet(layout)),
+        (layout.config("proxy.yaml"), proxy(layout)),
+        (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
+        (layout.config("resolv.conf"), String::new()),
+        (networks.join("10-fairway.conflist"), network(&layout.state().join("networks"))),
+    ])
+}
+
+/// How containerd keeps the layers of images: where the file system is an overlay itself, as in a container, it copies.
+pub(crate) fn snapshotter(place: &Path) -> Result<&'static str> {
+    const OVERLAY: u64 = 0x794c_7630;
+
+    let kind = rustix::fs::statfs(place)?.f_type;
+    Ok(if u64::try_from(kind)? == OVERLAY { "native" } else { "overlayfs" })
+}
+
 /// `restrict_oom_score_adj`: where root may not lower the score, every sandbox would die without it.
-fn containerd(layout: &Layout, networks: &Path) -> String {
+fn containerd(layout: &Layout, networks: &Path, snapshotter: &str) -> String {
     format!(
         "\
 version = 3
@@ -35,7 +56,7 @@ state = '{state}'
   address = '{socket}'
 
 [plugins.'io.containerd.cri.v1.images']
-  snapshotter = 'overlayfs'
+  snapshotter = '{snapshotter}'
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
     sandbox = '{PAUSE_IMAGE}'
 

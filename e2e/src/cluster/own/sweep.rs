@@ -81,9 +81,9 @@ fn recorded(layout: &Layout) -> Result<Vec<Daemon>> {
     Ok(records.iter().filter_map(|record| Daemon::recorded(&record.path())).collect())
 }
 
-/// Processes whose root is one of our containers', which the kernel knows by where it keeps what they write.
+/// Processes whose root is one of our containers', which the kernel knows by where its files are.
 fn contained(layout: &Layout) -> Result<Vec<Daemon>> {
-    let ours = format!("upperdir={}/", layout.state().join("containerd").display());
+    let ours = format!("{}/", layout.state().join("containerd").display());
     let inside = |daemon: &Daemon| {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", daemon.pid()));
         mounts.is_ok_and(|mounts| {
