@@ -242,10 +242,14 @@ impl Cluster {
 pub async fn down(choice: &Choice) -> Result<String> {
     let progress = Progress::start();
     let layout = choice.layout()?;
+    let provider = choice.provider(&layout).await;
+    if provider == Provider::Given {
+        bail!("this cluster was given, not made here: it stays");
+    }
     let _using = Lock::take(&layout.use_lock(), Share::Alone, PATIENCE, &progress).await?;
     let _changing = Lock::take(&layout.lock(), Share::Alone, PATIENCE, &progress).await?;
-    let removed = match choice.provider(&layout).await {
-        Provider::Given => bail!("this cluster was given, not made here: it stays"),
+    let removed = match provider {
+        Provider::Given => false,
         Provider::Kind => kind::down(&layout).await?,
         Provider::Own => own::down(&layout, &progress).await?,
     };

@@ -30,6 +30,7 @@ use component::Component;
 /// Makes sure that the cluster runs, and returns the way to it.
 pub(crate) async fn up(layout: &Layout, progress: &Progress) -> Result<Access> {
     host::require_root()?;
+    host::refuse_foreign_node(layout)?;
     packages::install(&packages::NODE, progress).await?;
     let programs = programs::build(layout, &programs::all(), progress).await?;
     let pins = programs + &settings(layout)?;
@@ -40,7 +41,6 @@ pub(crate) async fn up(layout: &Layout, progress: &Progress) -> Result<Access> {
         progress.say(&format!("removing the last cluster: {ill}"));
         sweep::sweep(layout).await?;
     }
-    host::refuse_foreign_node(layout)?;
     progress.say("starting etcd, kube-apiserver, containerd");
     host::change(layout).await?;
     fs::create_dir_all(layout.run())?;
