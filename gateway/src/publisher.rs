@@ -14,7 +14,8 @@ use crate::table::{Change, News, Published, Rejected, ServerId, Table};
 use crate::telemetry::Telemetry;
 use crate::upstream::Pool;
 
-/// How long a change waits for company, so that many become one table.
+/// How long a change waits for company, so that many become one table: at least so long, and as
+/// long as the last table took to make, so that a storm leaves time for everything else.
 const LINGER: Duration = Duration::from_millis(2);
 /// After so long without a table a change comes alone.
 const CALM: Duration = Duration::from_millis(10);
@@ -37,8 +38,9 @@ pub(crate) struct Publisher {
     /// How far the source has come.
     seen: u64,
     pending: Pending,
-    /// When there was a table last.
+    /// When there was a table last, and how long it took to make.
     published: Instant,
+    effort: Duration,
 }
 
 /// What is to be built into the next table.
@@ -78,6 +80,7 @@ impl Publisher {
             seen: 0,
             pending: Pending::default(),
             published: Instant::now(),
+            effort: Duration::ZERO,
         }
     }
 
@@ -99,13 +102,15 @@ impl Publisher {
             self.take(first);
             // A change that comes alone waits for nothing.
             if self.published.elapsed() < CALM {
-                sleep(LINGER).await;
+                sleep(LINGER.max(self.effort)).await;
             }
             while let Ok(change) = self.changes.try_recv() {
                 self.take(change);
             }
+            let began = Instant::now();
             self.publish();
             self.published = Instant::now();
+            self.effort = began.elapsed();
         }
     }
 

@@ -189,9 +189,7 @@ impl Snapshot {
         if principal.key.disabled {
             return Err(Refusal::Disabled);
         }
-        let value = principal.key.values.iter().find(|value| value.digest == *digest);
-        let ends = [principal.key.expires_at, value.and_then(|value| value.not_after)];
-        if ends.into_iter().flatten().any(|end| end <= now) {
+        if principal.ends_at().is_some_and(|end| end <= now) {
             return Err(Refusal::Expired);
         }
         Ok(principal.clone())
@@ -291,6 +289,15 @@ pub struct Principal {
     digest: KeyDigest,
     /// Index of the tenant's entitlement that is this principal's.
     pub(crate) entitlement: usize,
+}
+
+impl Principal {
+    /// From when on the key, or the value of it that was presented, is not valid.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        let value = self.key.values.iter().find(|value| value.digest == self.digest);
+        let ends = [self.key.expires_at, value.and_then(|value| value.not_after)];
+        ends.into_iter().flatten().min()
+    }
 }
 
 impl fmt::Debug for Principal {

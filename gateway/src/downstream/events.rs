@@ -135,7 +135,7 @@ impl EventBody {
 
     /// Sets the timer to the next sign of life, or to the end of the key if that comes first.
     fn rewind(&mut self) {
-        let left = self.principal.key.expires_at.map(|end| {
+        let left = self.principal.ends_at().map(|end| {
             Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()
         });
         // The timer may be early by the clock of the key; a millisecond later it is not.
@@ -148,7 +148,7 @@ impl EventBody {
         match self.app.table.renew(&self.principal) {
             Some(principal) => {
                 let before = std::mem::replace(&mut self.principal, principal);
-                if before.key.expires_at != self.principal.key.expires_at {
+                if before.ends_at() != self.principal.ends_at() {
                     self.rewind();
                 }
                 self.tell_of_changes();

@@ -28,8 +28,9 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
 /// A server that announces changes is asked rarely, one that does not more often.
 const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
 const POLL_SILENT: Duration = Duration::from_secs(30);
-/// How long a server has a place among those who connect.
-const HANDSHAKE: Duration = Duration::from_secs(1);
+/// How long a server has a place among those who connect: many times what a server that is there
+/// takes, and short enough that a new one is reached within half a minute behind 5,000 that hang.
+const HANDSHAKE: Duration = Duration::from_millis(250);
 /// Before a stream of events that ended is opened again.
 const RELISTEN: Duration = Duration::from_secs(1);
 /// How often idle legs are looked for.

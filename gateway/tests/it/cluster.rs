@@ -1,15 +1,18 @@
 //! Entries from the API of a cluster: what is taken, what is kept, and what nothing takes away.
 
-use gateway_core::Record;
+use std::time::Duration;
+
 use gateway_core::report::Line;
+use gateway_core::{Entry, Record};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::client::{Session, request, tool_names};
 use crate::support::cluster::{ClusterStage, key, key_with, server, service, uid};
-use crate::support::eventually;
 use crate::support::fixture::{Fixture, tool};
 use crate::support::stage::{ALICE, BOB, find};
+use crate::support::{REVOKED, eventually, within_time};
 
 async fn status(stage: &ClusterStage, key: &str) -> StatusCode {
     let ping = request(1, "ping", json!({}));
@@ -272,6 +275,35 @@ async fn an_entry_that_cannot_be_read_leaves_the_last_good_one() {
     let version = stage.api.delete("key.default.alice");
     stage.has_reached(version).await;
     assert_eq!(status(&stage, ALICE).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_value_of_a_key_that_ends_takes_its_streams_along_and_leaves_the_others() {
+    let stage = ClusterStage::start().await;
+    let (old, new) = (key("alice", ALICE), key("alice", BOB));
+    let (Entry::Key(old), Entry::Key(new)) = (&old.entry, &new.entry) else { unreachable!() };
+    let mut before = old.values[0].clone();
+    before.not_after = Some(Timestamp::now() + Duration::from_millis(1500));
+    let mut rotated = (**old).clone();
+    rotated.values = vec![new.values[0].clone(), before];
+    let mut ending = stage.alice().stream("/sse").await;
+    let mut record = key("alice", ALICE);
+    record.entry = Entry::Key(rotated.into());
+
+    let version = stage.put(&record);
+    stage.has_reached(version).await;
+    for key in [ALICE, BOB] {
+        assert_eq!(status(&stage, key).await, StatusCode::OK, "both are good");
+    }
+    let mut staying = stage.client().key(BOB).stream("/sse").await;
+    assert!(staying.next().await.is_some());
+
+    within_time("the end of the stream", Duration::from_millis(1500) + REVOKED, async {
+        while ending.next().await.is_some() {}
+    })
+    .await;
+    assert_eq!(status(&stage, ALICE).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&stage, BOB).await, StatusCode::OK);
 }
 
 #[tokio::test]

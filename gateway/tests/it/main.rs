@@ -21,6 +21,7 @@ mod operations;
 mod outages;
 mod reload;
 mod room;
+mod scale;
 mod sessions;
 mod timeouts;
 mod transports;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -227,8 +228,8 @@ async fn serve(State(shared): State<Arc<Shared>>, request: http::Request<Body>) 
 
 /// In pages, as a large namespace is read.
 fn list(script: &Script, asked: &Asked) -> Response {
-    let after = |(name, _): &(&String, &Value)| asked.after.is_empty() || **name > asked.after;
-    let rest: Vec<_> = script.secrets.iter().filter(after).collect();
+    let after = (Bound::Excluded(asked.after.clone()), Bound::Unbounded);
+    let rest: Vec<_> = script.secrets.range::<String, _>(after).collect();
     let page = &rest[..rest.len().min(asked.limit)];
     let more = page.last().filter(|_| page.len() < rest.len()).map(|(name, _)| name.as_str());
     let items: Vec<_> = page.iter().map(|(_, secret)| secret).collect();
@@ -249,7 +250,8 @@ fn watch(shared: Arc<Shared>, from: u64) -> Response {
             }
             let (version, event): (Vec<_>, Vec<_>) = {
                 let script = shared.script.lock().unwrap();
-                script.events.iter().filter(|(version, _)| *version > from).cloned().unzip()
+                let next = script.events.partition_point(|(version, _)| *version <= from);
+                script.events[next..].iter().cloned().unzip()
             };
             if let Some(last) = version.last() {
                 let bytes = Bytes::from(event.concat());

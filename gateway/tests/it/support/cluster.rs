@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -35,6 +35,8 @@ pub struct ClusterStage {
     pub directory: TempDir,
     pub api: ApiServer,
     gateway: Option<Gateway>,
+    /// For clients, and the admin port.
+    addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl ClusterStage {
@@ -44,6 +46,7 @@ impl ClusterStage {
             directory: tempfile::tempdir().unwrap(),
             api: ApiServer::start().await,
             gateway: None,
+            addresses: None,
         };
         fs::write(stage.file("kubeconfig"), stage.api.kubeconfig()).unwrap();
         stage.write_state(&[PEPPER]);
@@ -92,7 +95,14 @@ impl ClusterStage {
     }
 
     pub async fn open(&mut self) {
-        self.gateway = Some(within("a gateway", Gateway::start(self.options())).await.unwrap());
+        let gateway = within("a gateway", Gateway::start(self.options())).await.unwrap();
+        self.addresses = Some((gateway.address(), gateway.admin_address()));
+        self.gateway = Some(gateway);
+    }
+
+    /// Goes on with a gateway that runs elsewhere.
+    pub fn attach(&mut self, address: SocketAddr, admin: SocketAddr) {
+        self.addresses = Some((address, admin));
     }
 
     pub async fn stop(&mut self) {
@@ -124,12 +134,8 @@ impl ClusterStage {
         self.api.put(&format!("catalog.default.{server}"), "fairway.dev/catalog", &data)
     }
 
-    fn gateway(&self) -> &Gateway {
-        self.gateway.as_ref().unwrap()
-    }
-
     pub fn client(&self) -> Client {
-        Client::new(self.gateway().address())
+        Client::new(self.addresses.unwrap().0)
     }
 
     pub fn alice(&self) -> Client {
@@ -138,7 +144,7 @@ impl ClusterStage {
 
     /// Without a token.
     pub fn admin(&self) -> Client {
-        Client::new(self.gateway().admin_address())
+        Client::new(self.addresses.unwrap().1)
     }
 
     pub fn operator(&self) -> Client {
@@ -231,6 +237,10 @@ pub fn uid(name: &str) -> String {
 /// A server given by a URL, whose tools keep their own names.
 pub fn server(name: &str, url: &str) -> Record {
     record(&manifests::server(name, url), name, None)
+}
+
+pub fn server_with(name: &str, url: &str, fields: &str) -> Record {
+    record(&manifests::server_with(name, url, fields), name, None)
 }
 
 /// A key that may use everything.
