@@ -119,6 +119,8 @@ impl Gateway {
         let secrets = state::open(&options.state, keeper)?;
 
         let stop = CancellationToken::new();
+        // What is running already ends if anything fails.
+        let running = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
         let config = match &options.config {
             Some(path) => {
@@ -194,6 +196,7 @@ impl Gateway {
         tasks.spawn(serve_admin(admin_listener, admin, stop.clone()));
         let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
+        running.disarm();
         Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })
     }
 

@@ -57,7 +57,7 @@ impl Authenticator {
             }
         }
         let principal = found?;
-        principal.account.note(now);
+        principal.key.account.note(now);
         match tenant {
             Some(tenant) if *tenant != principal.key.namespace => {
                 Err(Unauthorized::Refused(Refusal::Unknown))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gateway_core::{Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use crate::authn::{Authenticator, Source};
@@ -30,6 +30,7 @@ mod spool;
 mod sse;
 mod streamable;
 
+use cors::Readers;
 use health::Status;
 use read::read_body;
 pub(crate) use reply::Response;
@@ -123,10 +124,9 @@ pub(crate) async fn serve(
     local: bool,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let origin = parts.headers.get(header::ORIGIN).cloned();
-    let config = app.config.clone();
+    let readers = Readers::of(&app.config.settings(), &parts.headers);
     let mut response = answer(app, parts, body, local).await;
-    cors::expose(&config.settings(), origin, response.headers_mut());
+    readers.tell(response.headers_mut());
     response
 }
 
@@ -176,8 +176,7 @@ impl Downstream {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        let settings = self.config.settings();
-        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts, &settings)
+        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts, &self.config)
             .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
 }

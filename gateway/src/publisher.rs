@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway_core::report::Watermark;
 use gateway_core::{Catalog, Diagnostic, Entries, Entry, Kind, ServerEntry, ServerName, Snapshot};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,8 @@ struct Pending {
     servers: HashSet<ServerId>,
     /// Whether other things cannot be used.
     rejected: bool,
+    /// Who waits for it because it holds their list.
+    listed: Vec<oneshot::Sender<()>>,
 }
 
 /// Servers whose first list is missing, and until when they are waited for.
@@ -117,7 +119,10 @@ impl Publisher {
     fn take(&mut self, change: Change) {
         match change {
             Change::Source(news) => self.take_news(news),
-            Change::Catalog { server, catalog } => self.take_list(&server, catalog),
+            Change::Catalog { server, catalog, in_force } => {
+                self.take_list(&server, catalog);
+                self.pending.listed.push(in_force);
+            }
             Change::Unreachable { server } => self.heard_of(&server),
         }
     }
@@ -192,7 +197,7 @@ impl Publisher {
     }
 
     fn publish(&mut self) {
-        let Pending { decisions, servers, rejected } = std::mem::take(&mut self.pending);
+        let Pending { decisions, servers, rejected, listed } = std::mem::take(&mut self.pending);
         if decisions || rejected {
             let Published { mut snapshot, mut upstreams, .. } = (*self.table.load()).clone();
             if decisions {
@@ -210,6 +215,10 @@ impl Publisher {
         self.advance(all_listed || self.table.is_complete());
         if decisions {
             self.table.tell_clients();
+        }
+        for waiting in listed {
+            // Who is gone needs not know.
+            let _ = waiting.send(());
         }
     }
 

@@ -120,7 +120,7 @@ impl Stream {
 }
 
 impl Said {
-    /// A table, after what is wrong with it.
+    /// A table, after what it makes untrue.
     fn table(&mut self, watermark: Watermark, published: &Published, out: &mut BytesMut) {
         if self.rejected.as_ref().is_none_or(|said| **said != *published.rejected) {
             self.rejected = Some(published.rejected.clone());
@@ -135,10 +135,10 @@ impl Said {
             self.conflicts = Some(diagnostics.to_vec());
             write(&Line::Conflicts(diagnostics.iter().map(conflict).collect()), out);
         }
+        self.compare(&published.upstreams, out);
         if self.watermark.replace(watermark) != Some(watermark) {
             write(&Line::Table(watermark), out);
         }
-        self.compare(&published.upstreams, out);
     }
 
     /// Names servers that are gone, and notes which have come.
@@ -150,10 +150,16 @@ impl Said {
             let gone = ServerId { namespace: namespace.clone(), name: name.clone() };
             write(&Line::ServerGone(gone), out);
         }
-        let same =
-            |id, upstream| self.servers.get(id).is_some_and(|before| Arc::ptr_eq(before, upstream));
-        let new = upstreams.iter().filter(|(id, upstream)| !same(id, upstream));
-        self.to_say.extend(new.map(|(id, _)| id.clone()));
+        for (id, upstream) in &**upstreams {
+            match self.servers.get(id) {
+                Some(before) if Arc::ptr_eq(before, upstream) => {}
+                // What was said of it is of another address: that must not outlive the table.
+                Some(_) => write(&Line::Server(Box::new(upstream.report())), out),
+                None => {
+                    self.to_say.insert(id.clone());
+                }
+            }
+        }
         self.servers = upstreams.clone();
     }
 
@@ -184,7 +190,7 @@ impl Said {
         let mut uses: HashMap<_, Timestamp> = HashMap::with_capacity(self.uses.len());
         // A key may have several values.
         for principal in published.snapshot.principals() {
-            if let Some(at) = principal.account.last_use() {
+            if let Some(at) = principal.key.account.last_use() {
                 let key = (principal.key.namespace.clone(), principal.key.name.clone());
                 let last = uses.entry(key).or_insert(at);
                 *last = at.max(*last);

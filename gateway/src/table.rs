@@ -11,7 +11,7 @@ use gateway_core::{
     Catalog, Entry, Namespace, Principal, ResourceRef, ServerEntry, ServerName, Snapshot,
 };
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::upstream::Upstream;
@@ -128,8 +128,8 @@ impl Table {
 pub(crate) enum Change {
     /// The source saw something.
     Source(News),
-    /// A server said what it offers.
-    Catalog { server: Arc<ServerEntry>, catalog: Arc<Catalog> },
+    /// A server said what it offers; to be told when that is in force.
+    Catalog { server: Arc<ServerEntry>, catalog: Arc<Catalog>, in_force: oneshot::Sender<()> },
     /// A server cannot be reached: nobody needs to wait for its first list.
     Unreachable { server: Arc<ServerEntry> },
 }

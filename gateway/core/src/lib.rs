@@ -36,6 +36,6 @@ pub use name::{Kind, Namespace, ResourceRef, ServerName};
 pub use ranges::{Forbidden, Range, RangeError};
 pub use resource::{Invalid, Place, References, Resource, Secrets, workload};
 pub use rights::names_server;
-pub use snapshot::{Entries, Principal, Refusal, Snapshot};
+pub use snapshot::{Entries, HeldKey, Principal, Refusal, Snapshot};
 pub use stored::{Record, RecordError};
 pub use tenant::{CompiledTool, Scope, Server, Tenant};

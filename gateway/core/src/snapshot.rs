@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -229,18 +230,20 @@ fn index_keys(
         for KeyValue { digest, .. } in &key.values {
             let principal = || Principal {
                 tenant: tenant.clone(),
-                key: key.clone(),
+                key: Arc::new(HeldKey {
+                    account: account_of(key, previous.get(digest)),
+                    entry: key.clone(),
+                }),
                 digest: *digest,
                 entitlement: *entitlement,
-                account: account_of(key, previous.get(digest)),
             };
             match principals.entry(*digest) {
                 MapEntry::Vacant(free) => {
                     free.insert(principal());
                 }
-                MapEntry::Occupied(taken) if Arc::ptr_eq(&taken.get().key, key) => {}
+                MapEntry::Occupied(taken) if Arc::ptr_eq(&taken.get().key.entry, key) => {}
                 MapEntry::Occupied(mut taken) if key.claim < taken.get().key.claim => {
-                    losers.push(taken.insert(principal()).key);
+                    losers.push(taken.insert(principal()).key.entry.clone());
                 }
                 MapEntry::Occupied(_) => losers.push(key.clone()),
             }
@@ -259,7 +262,7 @@ fn index_keys(
 fn account_of(key: &KeyEntry, before: Option<&Principal>) -> Arc<Account> {
     before
         .filter(|before| before.key.claim == key.claim && before.key.namespace == key.namespace)
-        .map_or_else(Arc::default, |before| before.account.clone())
+        .map_or_else(Arc::default, |before| before.key.account.clone())
 }
 
 /// Why a credential is refused.
@@ -282,13 +285,27 @@ pub struct Principal {
     /// The tenant's table, pinned.
     pub tenant: Arc<Tenant>,
     /// The key that was presented.
-    pub key: Arc<KeyEntry>,
-    /// What is counted of this value of the key.
-    pub account: Arc<Account>,
+    pub key: Arc<HeldKey>,
     /// Which of the key's values it was.
     digest: KeyDigest,
     /// Index of the tenant's entitlement that is this principal's.
     pub(crate) entitlement: usize,
+}
+
+/// A key, and what is counted of one of its values: one hold on both, as every request takes it.
+#[derive(Debug)]
+pub struct HeldKey {
+    entry: Arc<KeyEntry>,
+    /// Table after table holds the same one.
+    pub account: Arc<Account>,
+}
+
+impl Deref for HeldKey {
+    type Target = KeyEntry;
+
+    fn deref(&self) -> &KeyEntry {
+        &self.entry
+    }
 }
 
 impl Principal {

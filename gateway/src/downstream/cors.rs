@@ -42,14 +42,35 @@ pub(super) fn preflight(settings: &Settings, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Tells a browser that a page may read the response.
-pub(super) fn expose(settings: &Settings, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
-    if !settings.has_cors() {
-        return;
+/// Whose pages may read a response.
+pub(super) enum Readers {
+    /// The gateway's own, of which nothing is said.
+    Own,
+    /// Another request might say of others.
+    OwnHere,
+    /// Those of this origin, too.
+    Of(HeaderValue),
+}
+
+impl Readers {
+    pub(super) fn of(settings: &Settings, headers: &HeaderMap) -> Self {
+        if !settings.has_cors() {
+            return Self::Own;
+        }
+        let origin = headers.get(header::ORIGIN).filter(|origin| settings.admits(origin));
+        origin.cloned().map_or(Self::OwnHere, Self::Of)
     }
-    headers.insert(header::VARY, ORIGIN);
-    if let Some(origin) = origin.filter(|origin| settings.admits(origin)) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+
+    /// Tells the browser.
+    pub(super) fn tell(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Own => return,
+            Self::OwnHere => {}
+            Self::Of(origin) => {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+            }
+        }
+        headers.insert(header::VARY, ORIGIN);
     }
 }

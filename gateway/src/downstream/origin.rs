@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
-use crate::config::Settings;
+use crate::config::Config;
 
 /// Refuses what a page of another site may have sent.
 ///
@@ -14,7 +14,7 @@ pub(super) fn check(
     headers: &HeaderMap,
     local: bool,
     allowed: &[String],
-    settings: &Settings,
+    config: &Config,
 ) -> Result<(), &'static str> {
     let own = headers.get(header::HOST).and_then(host_of);
     let expected = |host: &str| {
@@ -25,6 +25,7 @@ pub(super) fn check(
         return Err("this name (Host) is not one of the gateway's; start it with --allowed-host");
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let settings = config.settings();
     if settings.is_own(origin) || settings.admits(origin) {
         return Ok(());
     }
@@ -67,7 +68,7 @@ mod tests {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
             let allowed = ["own.test".to_owned()];
-            let checked = check(&headers, local, &allowed, &Settings::default());
+            let checked = check(&headers, local, &allowed, &Config::default());
             assert_eq!(checked.is_ok(), accepted, "{origin:?} at {host}, local {local}");
         }
     }

@@ -154,7 +154,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(found) => found,
         Err(response) => return response,
     };
-    let body = match read_body(&parts, body, &principal.account, &app.room).await {
+    let body = match read_body(&parts, body, &principal.key.account, &app.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
@@ -242,7 +242,7 @@ fn find(
             if tenant.is_some_and(|tenant| *tenant != principal.key.namespace) {
                 return Err(missing());
             }
-            principal.account.note(Timestamp::now());
+            principal.key.account.note(Timestamp::now());
             principal
         }
         None => return Err(missing()),

@@ -44,7 +44,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         let message = "accept application/json, and text/event-stream for progress";
         return reply::error(StatusCode::NOT_ACCEPTABLE, message);
     };
-    let body = match read_body(&parts, body, &principal.account, &app.room).await {
+    let body = match read_body(&parts, body, &principal.key.account, &app.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };

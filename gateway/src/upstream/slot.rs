@@ -24,7 +24,7 @@ pub(crate) struct ClientKey {
 impl ClientKey {
     pub(crate) fn new(principal: &Principal, session: Option<SessionId>) -> Self {
         // A server that is exposed to other tenants has clients of theirs.
-        let KeyEntry { namespace, name, .. } = &*principal.key;
+        let KeyEntry { namespace, name, .. } = &**principal.key;
         Self { tenant: namespace.clone(), key: name.clone(), session }
     }
 

@@ -78,6 +78,11 @@ impl Standing {
         self.changed.load(Ordering::Acquire)
     }
 
+    /// Lets calls through, before anybody is told.
+    pub(super) fn open(&self) {
+        self.available.store(true, Ordering::Relaxed);
+    }
+
     /// Whether that is new.
     pub(super) fn enter(&self, state: State) -> bool {
         self.available.store(matches!(state, State::Connected { .. }), Ordering::Relaxed);

@@ -12,6 +12,7 @@ use http::StatusCode;
 use mcp::Message;
 use mcp::error::METHOD_NOT_FOUND;
 use mcp::tool::ToolPage;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Item};
@@ -204,20 +205,20 @@ async fn keep(
     loop {
         let asked = Instant::now();
         let catalog = ear.list(upstream).await?;
+        let latency = asked.elapsed();
         *backoff = BACKOFF_FIRST;
         let tools = catalog.tools().len();
+        // Before the list is in force: what it names can be called.
+        upstream.standing.open();
         let known = upstream.standing.listed();
-        let news = known.is_none_or(|known| *known.catalog != catalog).then(|| Arc::new(catalog));
-        if let Some(catalog) = &news {
-            upstream.standing.list(catalog.clone(), asked.elapsed());
-        }
-        upstream.enter(State::Connected { tools });
-        if let Some(catalog) = news {
-            let change = Change::Catalog { server: upstream.entry(), catalog };
-            if changes.send(change).await.is_err() {
+        if known.is_none_or(|known| *known.catalog != catalog) {
+            let catalog = Arc::new(catalog);
+            if !publish(upstream, changes, &catalog).await {
                 return Ok(());
             }
+            upstream.standing.list(catalog, latency);
         }
+        upstream.enter(State::Connected { tools });
         let next_poll = Instant::now() + jittered(ear.poll_interval());
         let soonest = Instant::now() + PACE;
         loop {
@@ -242,6 +243,15 @@ async fn keep(
         }
         sleep_until(soonest).await;
     }
+}
+
+/// Waits until a list is in force: who hears of it must be able to call what it names. False when
+/// nobody wants lists any more.
+async fn publish(upstream: &Upstream, changes: &Changes, catalog: &Arc<Catalog>) -> bool {
+    let (in_force, waiting) = oneshot::channel();
+    let (server, catalog) = (upstream.entry(), catalog.clone());
+    let change = Change::Catalog { server, catalog, in_force };
+    changes.send(change).await.is_ok() && waiting.await.is_ok()
 }
 
 /// The gateway's own leg and what the server says on it unasked.

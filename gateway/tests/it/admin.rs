@@ -97,6 +97,32 @@ async fn a_report_says_everything_and_then_what_becomes_different() {
 }
 
 #[tokio::test]
+async fn what_a_table_makes_untrue_is_told_before_it() {
+    let (fixture, other) = (Fixture::start().await, Fixture::start().await);
+    let _gate = other.hold("initialize");
+    let stage = ClusterStage::start().await;
+    let mut report = stage.report().await;
+    stage.put(&server("one", &fixture.url()));
+    let state = |line: &Line| match line {
+        Line::Server(server) => Some(server.state.clone()),
+        _ => None,
+    };
+    while report.until("a state", state).await != ServerState::Connected {}
+
+    // Nobody must take it for connected at its new address.
+    let version = stage.put(&server("one", &other.url()));
+    assert_eq!(report.until("its state", state).await, ServerState::Connecting);
+    report.reaches(version).await;
+
+    stage.put(&server("two", &fixture.url()));
+    while report.until("a state", state).await != ServerState::Connected {}
+    let version = stage.api.delete("server.default.two");
+    let gone = |line: &Line| matches!(line, Line::ServerGone(_)).then_some(());
+    report.until("its end", gone).await;
+    report.reaches(version).await;
+}
+
+#[tokio::test]
 async fn conflicts_are_told_before_the_table_they_are_in() {
     let (one, two) = (Fixture::start().await, Fixture::start().await);
     let mut stage = ClusterStage::empty().await;
