@@ -139,7 +139,8 @@ impl Upstream {
         });
     }
 
-    /// The place of the leg for a client's calls.
+    /// The place of the leg for a client's calls. One that was just begun, or moved, is waited for
+    /// where the leg is opened.
     ///
     /// # Errors
     /// At once while the server is known to be away, so that nobody waits for it.
@@ -147,6 +148,10 @@ impl Upstream {
         self: &Arc<Self>,
         client: impl FnOnce() -> ClientKey,
     ) -> Result<Arc<Slot>, Fault> {
+        if self.standing.is_settled() { self.place(client) } else { Ok(Slot::awaiting(client())) }
+    }
+
+    fn place(self: &Arc<Self>, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
         if !self.standing.is_available() {
             self.refresh();
             return Err(self.outage());

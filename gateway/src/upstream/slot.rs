@@ -36,6 +36,8 @@ impl ClientKey {
 /// A place for a leg that is opened when it is first needed and again when it breaks.
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// Whose calls wait until it is known whether they share a leg; this is no place of its own.
+    awaits: Option<ClientKey>,
     pub(super) current: ArcSwapOption<Leg>,
     /// Held while a leg is opened: all who need it wait for one.
     opening: tokio::sync::Mutex<()>,
@@ -44,7 +46,17 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(super) fn new() -> Arc<Self> {
+        Self::with(None)
+    }
+
+    /// Stands for the place that a client will have once the server is connected.
+    pub(super) fn awaiting(client: ClientKey) -> Arc<Self> {
+        Self::with(Some(client))
+    }
+
+    fn with(awaits: Option<ClientKey>) -> Arc<Self> {
         Arc::new(Self {
+            awaits,
             current: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
             used: Mutex::new(Instant::now()),
@@ -58,6 +70,19 @@ impl Slot {
 
     /// The leg; opened if there is none, or if `broken` still is the one.
     pub(crate) async fn open(
+        &self,
+        upstream: &Arc<Upstream>,
+        broken: Option<&Arc<Leg>>,
+    ) -> Result<Arc<Leg>, Fault> {
+        if let Some(client) = &self.awaits {
+            upstream.standing.settled().await;
+            let slot = upstream.place(|| client.clone())?;
+            return slot.open_here(upstream, broken).await;
+        }
+        self.open_here(upstream, broken).await
+    }
+
+    async fn open_here(
         &self,
         upstream: &Arc<Upstream>,
         broken: Option<&Arc<Leg>>,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gateway_core::report::{About, ToolsReport};
 use gateway_core::{Catalog, DefinitionHash};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub(crate) enum State {
     Connected { tools: usize },
     Unreachable { reason: String },
 }
+
+/// How long calls wait for a server that was just begun.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// A list of tools as the server gave it.
 #[derive(Debug)]
@@ -32,6 +36,9 @@ pub(crate) struct Standing {
     state: ArcSwap<State>,
     /// Looked at by every call.
     available: AtomicBool,
+    /// Whether the first attempt to connect came to anything, good or bad, and word of it.
+    settled: AtomicBool,
+    settling: Notify,
     about: ArcSwapOption<About>,
     listed: ArcSwapOption<Listed>,
     /// Number of the last news of it.
@@ -44,6 +51,8 @@ impl Standing {
         let standing = Self {
             state: ArcSwap::from_pointee(State::Connecting),
             available: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            settling: Notify::new(),
             about: ArcSwapOption::empty(),
             listed: ArcSwapOption::empty(),
             changed: AtomicU64::new(0),
@@ -61,6 +70,25 @@ impl Standing {
     /// Whether calls can be sent.
     pub(super) fn is_available(&self) -> bool {
         self.available.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has been reached, or found away, once.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Waits for that, but not for a server that hangs.
+    pub(super) async fn settled(&self) {
+        let settling = self.settling.notified();
+        if !self.is_settled() {
+            let _ = timeout(SETTLING, settling).await;
+        }
+    }
+
+    fn settle(&self) {
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            self.settling.notify_waiters();
+        }
     }
 
     /// What it said of itself when it was last reached.
@@ -81,11 +109,13 @@ impl Standing {
     /// Lets calls through, before anybody is told.
     pub(super) fn open(&self) {
         self.available.store(true, Ordering::Relaxed);
+        self.settle();
     }
 
     /// Whether that is new.
     pub(super) fn enter(&self, state: State) -> bool {
         self.available.store(matches!(state, State::Connected { .. }), Ordering::Relaxed);
+        self.settle();
         if **self.state.load() == state {
             return false;
         }

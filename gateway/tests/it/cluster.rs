@@ -8,7 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::support::client::{Session, request, tool_names};
+use crate::support::client::{Session, request, text, tool_names};
 use crate::support::cluster::{ClusterStage, key, key_with, server, service, uid};
 use crate::support::fixture::{Fixture, tool};
 use crate::support::stage::{ALICE, BOB, find};
@@ -323,8 +323,15 @@ async fn a_stored_list_serves_until_the_server_lists_itself() {
     stage.has_reached(version).await;
     assert_eq!(tools(&stage).await, ["later", "stored"]);
     assert_eq!(stage.operator().get("/catalog/default/one").await.status, StatusCode::NOT_FOUND);
+    // A call waits for a server that was just begun, as after a restart under open sessions.
+    let alice = stage.alice();
+    let early = tokio::spawn(async move {
+        alice.one_shot("/mcp", "tools/call", json!({"name": "stored", "arguments": {}})).await
+    });
+    fixture.sees("initialize", 1).await;
 
     gate.cancel();
+    assert_eq!(text(&early.await.unwrap()), "done");
     eventually("the live list", || async { (tools(&stage).await == ["live"]).then_some(()) }).await;
     let version = stage.store("one", &uid("one"), &json!([tool("stored")]));
     stage.has_reached(version).await;
