@@ -164,9 +164,10 @@ impl Source {
                 let Some(news) = self.objects.end_list() else {
                     let reason = "the list of entries is empty, without even the config that the \
                                   operator writes there";
-                    self.contact.lose(reason.to_owned());
+                    self.contact.doubt(Some(reason));
                     return Ok(false);
                 };
+                self.contact.doubt(None);
                 Some(news)
             }
             Event::Apply(secret) => Some(self.objects.apply(&secret)),
