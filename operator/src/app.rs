@@ -1,48 +1,43 @@
 //! Wires the operator.
 
-use std::fmt::Debug;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use gateway_core::{Kind, Range};
-use kube::core::DeserializeGuard;
-use kube::runtime::Controller;
-use kube::runtime::controller::{Action, Config as ControllerConfig};
+use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::Store;
-use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::bell::Bell;
-use crate::context::{Context, Failures, Settings, id, reference};
+use crate::admin::{self, Admin};
+use crate::context::{Context, Failures, Settings};
+use crate::control::Control;
 use crate::entries::Entries;
 use crate::gateways::stream::Followers;
 use crate::gateways::{Bells, Gateways};
-use crate::keyring::{self, KeyringError};
+use crate::keyring::{self, Keyring, KeyringError};
 use crate::lease::{Candidate, Leadership};
-use crate::objects::{Error, FIELD_MANAGER};
+use crate::objects::FIELD_MANAGER;
 use crate::ranges::Ranges;
 use crate::server::catalogs::Catalogs;
 use crate::sweep::{self, Departed};
-use crate::telemetry::{self, Telemetry};
-use crate::world::{Changes, Listeners, World};
-use crate::{key, policy, server};
+use crate::telemetry::Telemetry;
+use crate::world::{Listeners, Watches, Where, World};
+use crate::{key, policy, server, term};
 
-/// Reconciles of one kind that run at a time: enough to hide the apiserver's latency, few enough
-/// not to be throttled by it.
-const CONCURRENCY: u16 = 16;
-/// Between two looks at the ranges of the cluster: nodes come and go.
-const RANGES: Duration = Duration::from_secs(30);
-/// After a takeover, before what did not change is looked at: what did comes first.
-const CALM: Duration = Duration::from_secs(2);
+/// How long a connection to the apiserver may take, and how long one may be silent: longer than a
+/// watch.
+const CONNECT: Duration = Duration::from_secs(5);
+const READ: Duration = Duration::from_secs(40);
+/// Between two attempts to read the keyring.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How to run an operator.
 #[derive(Debug, Clone)]
@@ -53,6 +48,8 @@ pub struct Options {
     pub entries_namespace: String,
     /// Objects of the operator's own begin with it.
     pub release: String,
+    /// Where resources are looked for; everywhere if there is none.
+    pub watch_namespaces: BTreeSet<String>,
     /// Of the gateways' pods.
     pub gateway_labels: Vec<(String, String)>,
     /// Where clients reach the gateway.
@@ -85,133 +82,104 @@ pub enum StartError {
     Keyring(#[from] KeyringError),
 }
 
-/// A running operator.
+/// A running operator. One that is dropped stops too, but is not waited for.
 #[derive(Debug)]
 pub struct Operator {
     stop: CancellationToken,
     tasks: TaskTracker,
+    _stopped_when_dropped: DropGuard,
 }
 
 impl Operator {
     /// Starts an operator. It writes as soon as it has listed everything and leads.
     ///
     /// # Errors
-    /// See [`StartError`].
+    /// See [`StartError`]. An apiserver that does not answer is waited for.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listener = TcpListener::bind(options.admin_listen)
             .await
             .map_err(|error| StartError::Listen(options.admin_listen, error))?;
-        let client = client().await?;
-        let keyring = keyring::open(&client, &options.namespace, &options.release).await?;
+        Self::start_with(client().await?, listener, options).await
+    }
 
+    /// Starts an operator with a client and a port that exist already.
+    pub(crate) async fn start_with(
+        client: Client,
+        listener: TcpListener,
+        options: Options,
+    ) -> Result<Self, StartError> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let guard = stop.clone().drop_guard();
         let telemetry = Telemetry::new();
-        let leadership = Arc::new(Leadership::default());
         let bells = Arc::new(Bells::default());
         let gateways = Arc::new(Gateways::new(bells.clone()));
-        let stored = (client.clone(), &*options.entries_namespace, leadership.clone());
-        let entries = Arc::new(Entries::new(stored.0.clone(), stored.1, stored.2.clone()));
-        let catalogs = Arc::new(Catalogs::new(stored.0, stored.1, stored.2));
+        let (ready, is_ready) = watch::channel(false);
+        let token = Arc::new(OnceLock::new());
+        let admin = Admin {
+            telemetry: telemetry.clone(),
+            gateways: gateways.clone(),
+            ready: is_ready.clone(),
+            token: token.clone(),
+        };
+        tasks.spawn(admin::serve(listener, admin, stop.child_token()));
+
+        let keyring = keyring(&client, &options).await?;
+        // Nobody else sets it.
+        let _ = token.set(keyring.metrics.clone());
+        let leadership = Arc::new(Leadership::default());
+        let place = options.entries_namespace.clone();
+        let stored = || (client.clone(), &*place, leadership.clone());
+        let (at, within, by) = stored();
+        let entries = Arc::new(Entries::new(at, within, by, telemetry.clone()));
+        let (at, within, by) = stored();
+        let catalogs = Arc::new(Catalogs::new(at, within, by));
         let departed = Arc::new(Departed::default());
-        let followers =
-            Followers::new(gateways.clone(), keyring.admin.as_str().into(), stop.child_token());
+        let failures = Arc::new(Failures::default());
         let listeners = Listeners {
             bells: bells.clone(),
             departed: departed.clone(),
             entries: entries.clone(),
             catalogs: catalogs.clone(),
+            gateways: gateways.clone(),
+            failures: failures.clone(),
         };
-        let namespaces = (&*options.namespace, &*options.entries_namespace);
-        let (world, watches) =
-            World::watch(&client, namespaces, &options.gateway_labels, &listeners, followers);
-
-        let lease = format!("{}-operator", options.release);
+        let followers =
+            Followers::new(gateways.clone(), keyring.admin.as_str().into(), stop.child_token());
+        let settings = settings(&options);
+        let places = Where {
+            own: &settings.namespace,
+            entries: &place,
+            resources: settings.watch_namespaces.as_ref(),
+            gateway_labels: &settings.gateway_labels,
+        };
+        let (world, watches) = World::watch(&client, &places, &listeners, followers, &telemetry);
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.to_owned(),
+            instance: Some(options.identity.clone()),
+        };
+        let (at, within, by) = stored();
+        let ranges = Ranges::new(at, within, by, options.forbidden_ranges, options.allowed_ranges);
+        let (namespace, lease) = (settings.namespace.clone(), settings.lease.clone());
         let ctx = Arc::new(Context {
-            settings: Settings {
-                namespace: options.namespace.clone(),
-                gateway_labels: options.gateway_labels,
-                lease: lease.clone(),
-                public_url: options.public_url,
-            },
-            recorder: Recorder::new(
-                client.clone(),
-                Reporter {
-                    controller: FIELD_MANAGER.to_owned(),
-                    instance: Some(options.identity.clone()),
-                },
-            ),
+            settings,
+            recorder: Recorder::new(client.clone(), reporter),
             client: client.clone(),
-            world: world.clone(),
-            entries,
+            world,
+            entries: entries.clone(),
             catalogs,
             gateways,
-            bells: bells.clone(),
+            bells,
             leadership: leadership.clone(),
             keyring,
-            telemetry: telemetry.clone(),
-            failures: Failures::default(),
+            telemetry,
+            failures,
         });
-
-        let run = Run { ctx: ctx.clone(), stop: stop.clone() };
-        for other in watches.others {
-            tasks.spawn(run.until_stop(other));
-        }
-        // A controller waits until its own kind is listed, and then for everything else too: see
-        // `Run::control`.
-        let (ready, is_ready) = watch::channel(false);
-        let listed = watches.listed;
-        let ranges = Ranges::new(
-            client.clone(),
-            &options.entries_namespace,
-            leadership.clone(),
-            options.forbidden_ranges,
-            options.allowed_ranges,
-        );
+        let highest = move || entries.highest_term();
         let candidate =
-            Candidate::new(client, &options.namespace, lease, options.identity, leadership);
-        let (term_stop, lead) = (stop.clone(), run.lead(departed.clone(), ranges));
-        tasks.spawn(run.until_stop(async move {
-            listed.await;
-            tracing::info!("everything is listed");
-            ready.send_replace(true);
-            // Held, or its receivers would take the operator for gone.
-            std::future::pending::<()>().await;
-            drop(ready);
-        }));
-        let mut first = is_ready.clone();
-        tasks.spawn(async move {
-            // Who leads must know everything.
-            let listed = async { first.wait_for(|ready| *ready).await.is_ok() };
-            if term_stop.run_until_cancelled(listed).await == Some(true) {
-                candidate.run(term_stop).await;
-            }
-        });
-        tasks.spawn(run.until_stop(lead));
-        tasks.spawn(run.until_stop(sweep::run(ctx.clone(), departed)));
-        tasks.spawn(run.control(
-            "McpServer",
-            (watches.servers, world.servers),
-            bells.servers.clone(),
-            is_ready.clone(),
-            |server, ctx| async move { server::reconcile(&server, &ctx).await },
-        ));
-        tasks.spawn(run.control(
-            "McpApiKey",
-            (watches.keys, world.keys),
-            bells.keys.clone(),
-            is_ready.clone(),
-            |key, ctx| async move { key::reconcile(&key, &ctx).await },
-        ));
-        tasks.spawn(run.control(
-            "McpPolicy",
-            (watches.policies, world.policies),
-            bells.policies.clone(),
-            is_ready.clone(),
-            |policy, ctx| async move { policy::reconcile(&policy, &ctx).await },
-        ));
-        tasks.spawn(telemetry::serve(listener, telemetry, is_ready, stop.child_token()));
+            Candidate::new(client, &namespace, lease, options.identity, leadership, highest);
+        run(&ctx, &tasks, &stop, Parts { watches, ready, is_ready, candidate, departed, ranges });
         tasks.close();
-        Ok(Self { stop, tasks })
+        Ok(Self { stop, tasks, _stopped_when_dropped: guard })
     }
 
     /// Stops: the Lease is released, so that a standby need not wait.
@@ -221,165 +189,107 @@ impl Operator {
     }
 }
 
+/// What is set in motion.
+struct Parts {
+    watches: Watches,
+    ready: watch::Sender<bool>,
+    is_ready: watch::Receiver<bool>,
+    candidate: Candidate,
+    departed: Arc<Departed>,
+    ranges: Ranges,
+}
+
+fn run(ctx: &Arc<Context>, tasks: &TaskTracker, stop: &CancellationToken, parts: Parts) {
+    let Parts { watches, ready, is_ready, candidate, departed, ranges } = parts;
+    let Watches { servers, keys, policies, others, listed } = watches;
+    let spawn = |task: BoxFuture<'static, ()>| {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let _ = stop.run_until_cancelled(task).await;
+        });
+    };
+    others.into_iter().for_each(&spawn);
+    // Held as long as the operator runs: its receivers would take it for gone.
+    spawn(Box::pin(async move {
+        listed.await;
+        tracing::info!("everything is listed");
+        ready.send_replace(true);
+        std::future::pending::<()>().await;
+        drop(ready);
+    }));
+    spawn(Box::pin(ctx.bells.clone().ring_later()));
+    spawn(Box::pin(term::run(ctx.clone(), departed.clone(), ranges)));
+    spawn(Box::pin(sweep::run(ctx.clone(), departed)));
+    // Lets go of the Lease when it stops, and so is not cut short.
+    tasks.spawn(lead(candidate, is_ready.clone(), stop.clone()));
+
+    let (bells, world) = (&ctx.bells, &ctx.world.resources);
+    let controls = |kind| Control { kind, ready: is_ready.clone(), stop: stop.clone() };
+    tasks.spawn(controls(Kind::Server).run(
+        ctx.clone(),
+        (servers, world.servers.clone()),
+        bells.servers.clone(),
+        |server, ctx| async move { server::reconcile(&server, &ctx).await },
+    ));
+    tasks.spawn(controls(Kind::Key).run(
+        ctx.clone(),
+        (keys, world.keys.clone()),
+        bells.keys.clone(),
+        |key, ctx| async move { key::reconcile(&key, &ctx).await },
+    ));
+    tasks.spawn(controls(Kind::Policy).run(
+        ctx.clone(),
+        (policies, world.policies.clone()),
+        bells.policies.clone(),
+        |policy, ctx| async move { policy::reconcile(&policy, &ctx).await },
+    ));
+}
+
+/// Leads whenever it can, once everything is known.
+async fn lead(candidate: Candidate, mut ready: watch::Receiver<bool>, stop: CancellationToken) {
+    let known = async { ready.wait_for(|ready| *ready).await.is_ok() };
+    if stop.run_until_cancelled(known).await == Some(true) {
+        candidate.run(stop).await;
+    }
+}
+
+fn settings(options: &Options) -> Settings {
+    let watched = &options.watch_namespaces;
+    Settings {
+        namespace: options.namespace.clone(),
+        watch_namespaces: (!watched.is_empty()).then(|| watched.clone()),
+        gateway_labels: options.gateway_labels.clone(),
+        lease: format!("{}-operator", options.release),
+        public_url: options.public_url.clone(),
+    }
+}
+
+/// Reads the keyring, however long the apiserver takes.
+async fn keyring(client: &Client, options: &Options) -> Result<Keyring, KeyringError> {
+    let mut failing = false;
+    loop {
+        match keyring::open(client, &options.namespace, &options.release).await {
+            Err(KeyringError::Api(name, error)) => {
+                if !std::mem::replace(&mut failing, true) {
+                    let source = error.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(name, %error, source, "the keyring cannot be read or made; trying again");
+                }
+                sleep(RETRY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 async fn client() -> Result<Client, StartError> {
     let mut config = kube::Config::infer().await.map_err(StartError::Config)?;
     // Each call has a bound of ours; retries within it would use it up.
     config.default_retry = false;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(READ);
+    config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|error| StartError::Client(Box::new(error)))
 }
 
-/// What runs until the operator stops.
-struct Run {
-    ctx: Arc<Context>,
-    stop: CancellationToken,
-}
-
-impl Run {
-    fn until_stop<T>(
-        &self,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let stop = self.stop.clone();
-        async move {
-            let _ = stop.run_until_cancelled(task).await;
-        }
-    }
-
-    /// Reconciles the objects of a kind, whenever one of them changes or its bell rings.
-    fn control<K, F, R>(
-        &self,
-        kind: &'static str,
-        (changes, store): (Changes<DeserializeGuard<K>>, Store<DeserializeGuard<K>>),
-        bell: Arc<Bell>,
-        ready: watch::Receiver<bool>,
-        reconcile: F,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
-        R: Future<Output = Result<Action, Error>> + Send + 'static,
-    {
-        let ctx = self.ctx.clone();
-        let reconcile = move |object: Arc<DeserializeGuard<K>>, ctx: Arc<Context>| {
-            let (reconcile, mut ready) = (reconcile.clone(), ready.clone());
-            async move {
-                // What it would be compared with has to be known.
-                let known = ready.wait_for(|ready| *ready).await.is_ok();
-                // A standby is woken by nothing: who begins to lead looks at everything.
-                if !known || ctx.leadership.term().is_none() {
-                    return Ok(Action::await_change());
-                }
-                let object = match &object.0 {
-                    Ok(object) => Arc::new(object.clone()),
-                    Err(invalid) => {
-                        let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                        tracing::warn!(kind, name, error = %invalid.error, "a resource cannot be read");
-                        return Ok(Action::await_change());
-                    }
-                };
-                let (began, named) = (Instant::now(), id(object.meta()));
-                let done = reconcile(object, ctx.clone()).await;
-                ctx.telemetry.reconciled(kind, began.elapsed().as_secs_f64());
-                if done.is_ok() {
-                    ctx.failures.clear(kind, &named);
-                }
-                done
-            }
-        };
-        let again = move |object: Arc<DeserializeGuard<K>>, error: &Error, ctx: Arc<Context>| {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            ctx.telemetry.failed(kind, error.reason());
-            if matches!(error, Error::NotLeader) {
-                return Action::await_change();
-            }
-            if error.is_conflict() {
-                tracing::debug!(kind, namespace, name, "another write came first; trying again");
-            } else {
-                let source = std::error::Error::source(error).map(ToString::to_string);
-                let source = source.unwrap_or_default();
-                tracing::warn!(kind, namespace, name, %error, source, "a reconcile failed and is tried again");
-            }
-            ctx.failures.again(kind, (namespace, name), error)
-        };
-        let controller = Controller::for_stream(changes, store)
-            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-            .reconcile_on(bell.listen())
-            .graceful_shutdown_on(self.stop.clone().cancelled_owned());
-        controller.run(reconcile, again, ctx).for_each(|_| std::future::ready(()))
-    }
-
-    /// What a replica does when it begins to lead, and from time to time while it does.
-    fn lead(
-        &self,
-        departed: Arc<Departed>,
-        ranges: Ranges,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let ctx = self.ctx.clone();
-        async move {
-            let mut term = ctx.leadership.watch();
-            loop {
-                let leads = term.borrow_and_update().is_some();
-                ctx.telemetry.leading.set(i64::from(leads));
-                if leads {
-                    // What is gone first: somebody may have revoked a key while nobody led.
-                    departed.look();
-                    ring_changed(&ctx);
-                    let calm = async {
-                        sleep(CALM).await;
-                        ring_all(&ctx);
-                        loop {
-                            if let Err(error) = ranges.update().await {
-                                tracing::warn!(%error, "cannot write the ranges of the cluster");
-                            }
-                            let ready = i64::try_from(ctx.gateways.ready()).unwrap_or(i64::MAX);
-                            ctx.telemetry.gateways.set(ready);
-                            sleep(RANGES).await;
-                        }
-                    };
-                    tokio::select! {
-                        changed = term.changed() => if changed.is_err() { return },
-                        () = calm => {}
-                    }
-                } else if term.changed().await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Rings for every object whose entry is not of its present generation.
-fn ring_changed(ctx: &Context) {
-    fn changed<K>(ctx: &Context, kind: Kind, store: &Store<DeserializeGuard<K>>, bell: &Bell)
-    where
-        K: Resource<DynamicType = ()> + Clone + 'static,
-    {
-        let changed = store.state().into_iter().filter_map(|object| {
-            let meta = object.meta();
-            let stored = ctx.entries.of(&reference(kind, meta)).and_then(|stored| stored.record);
-            let same = stored.is_some_and(|record| {
-                Some(&record.uid) == meta.uid.as_ref() && Some(record.generation) == meta.generation
-            });
-            (!same).then(|| id(meta))
-        });
-        bell.ring_all(changed.collect::<Vec<_>>());
-    }
-    let Context { world, bells, .. } = ctx;
-    changed(ctx, Kind::Key, &world.keys, &bells.keys);
-    changed(ctx, Kind::Policy, &world.policies, &bells.policies);
-    changed(ctx, Kind::Server, &world.servers, &bells.servers);
-}
-
-/// Rings for every object.
-fn ring_all(ctx: &Context) {
-    fn all<K>(store: &Store<DeserializeGuard<K>>, bell: &Bell)
-    where
-        K: Resource<DynamicType = ()> + Clone + 'static,
-    {
-        bell.ring_all(store.state().iter().map(|object| id(object.meta())).collect::<Vec<_>>());
-    }
-    let Context { world, bells, .. } = ctx;
-    all(&world.keys, &bells.keys);
-    all(&world.policies, &bells.policies);
-    all(&world.servers, &bells.servers);
-}
+#[cfg(test)]
+mod tests;

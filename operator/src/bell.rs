@@ -43,7 +43,7 @@ impl Bell {
                 }
                 taken = bell.take();
                 if taken.is_empty() {
-                    bell.rung.notified().await;
+                    bell.rung().await;
                 }
             }
         })
@@ -55,7 +55,13 @@ impl Bell {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn take(&self) -> Vec<Id> {
+    /// Until it rang for somebody.
+    pub(crate) async fn rung(&self) {
+        self.rung.notified().await;
+    }
+
+    /// For whom it rang since it was last asked.
+    pub(crate) fn take(&self) -> Vec<Id> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
 }

@@ -14,6 +14,9 @@ pub(crate) const VERIFIED: &str = "Verified";
 /// All of them.
 pub(crate) const READY: &str = "Ready";
 
+/// What becomes of an invalid version.
+pub(crate) const LAST_GOOD: &str = "the last good version stays in force";
+
 /// Whether something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {
@@ -49,6 +52,12 @@ impl Verdict {
 
     pub(crate) fn no(reason: &'static str, message: impl Into<String>) -> Self {
         Self { holds: Holds::No, reason, message: message.into() }
+    }
+
+    /// Not as it was asked for: `text` says why, and what gateways go by instead.
+    pub(crate) fn refused(reason: &'static str, text: &str, in_force: bool) -> Self {
+        let rest = if in_force { format!("; {LAST_GOOD}") } else { String::new() };
+        Self::no(reason, format!("{text}{rest}"))
     }
 
     pub(crate) fn unknown(reason: &'static str, message: impl Into<String>) -> Self {

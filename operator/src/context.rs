@@ -1,6 +1,6 @@
 //! What every reconcile works with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 
 use crate::bell::Id;
-use crate::conditions::{self, transitions};
+use crate::conditions::{self, Holds, LAST_GOOD, Verdict, transitions};
 use crate::entries::{Entries, Stored};
 use crate::gateways::{Bells, Gateways};
 use crate::keyring::Keyring;
 use crate::lease::{Leadership, Term};
-use crate::objects::Error;
+use crate::objects::{Error, call};
 use crate::server::catalogs::Catalogs;
 use crate::telemetry::Telemetry;
 use crate::world::World;
@@ -27,17 +27,29 @@ const RESYNC: Duration = Duration::from_secs(600);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 
+/// A gateway that has not taken in an entry after this time is not about to.
+const JUST_NOW: Duration = Duration::from_millis(500);
+
 /// What the operator is told at its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Of the operator and the gateways.
     pub(crate) namespace: String,
+    /// Where resources are looked for; none for everywhere.
+    pub(crate) watch_namespaces: Option<BTreeSet<String>>,
     /// Labels of the gateways' pods.
     pub(crate) gateway_labels: Vec<(String, String)>,
     /// Name of the operator's Lease.
     pub(crate) lease: String,
     /// Where clients reach the gateway, without a `/` at its end.
     pub(crate) public_url: String,
+}
+
+impl Settings {
+    /// Whether resources of a namespace are looked at.
+    pub(crate) fn watches(&self, namespace: &str) -> bool {
+        self.watch_namespaces.as_ref().is_none_or(|watched| watched.contains(namespace))
+    }
 }
 
 /// What every reconcile works with.
@@ -53,13 +65,43 @@ pub(crate) struct Context {
     pub(crate) keyring: Keyring,
     pub(crate) recorder: Recorder,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) failures: Failures,
+    pub(crate) failures: Arc<Failures>,
 }
 
 impl Context {
     /// The term, or an end to the reconcile.
     pub(crate) fn term(&self) -> Result<Term, Error> {
         self.leadership.term().ok_or(Error::NotLeader)
+    }
+
+    /// Whether every ready gateway knows the entry of this `resourceVersion`, if there is one.
+    pub(crate) fn programmed(
+        &self,
+        resource: &ResourceRef,
+        version: Option<u64>,
+        accepted: &Verdict,
+    ) -> Verdict {
+        match version {
+            // That they know the last one says nothing of the one that was asked for.
+            Some(_) if accepted.holds != Holds::Yes => Verdict::no("NotAccepted", LAST_GOOD),
+            Some(version) => self.gateways.programmed(resource, version),
+            None if accepted.holds != Holds::Yes => {
+                Verdict::no("NotAccepted", "nothing is in force: there is no valid version")
+            }
+            None => Verdict::no("Pending", "nothing is in force yet"),
+        }
+    }
+
+    /// Waits a moment for the gateways, if the entry was written just now, or says how long its
+    /// status has to wait: entries come first.
+    pub(crate) async fn settle(&self, resource: &ResourceRef) -> Option<Duration> {
+        let stored = self.entries.of(resource)?;
+        let age = stored.age()?;
+        let wait = self.entries.pace().wait(age);
+        if wait.is_none() && age < JUST_NOW {
+            self.gateways.reached(stored.version).await;
+        }
+        wait
     }
 
     /// Publishes what people should know of. Events are told, not relied on: one that cannot be
@@ -87,8 +129,10 @@ impl Context {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::debug!(%error, "cannot publish an event");
+        let object = object.object_ref(&());
+        let published = call("publish an event", self.recorder.publish(&event, &object));
+        if let Err(error) = published.await {
+            tracing::debug!(%error, "an event is not published");
         }
     }
 }
@@ -103,34 +147,48 @@ fn is_news(condition: &Condition) -> bool {
     }
 }
 
-/// When an object that was looked at without a failure is looked at again: 90 to 110 % of the time,
-/// so that not all are at once.
+/// When an object that was looked at without a failure is looked at again.
 pub(crate) fn resync() -> Action {
+    Action::requeue(resync_within(RESYNC))
+}
+
+/// Sooner, if time alone changes something before.
+pub(crate) fn resync_before(moment: Option<Duration>) -> Action {
+    let resync = resync_within(RESYNC);
+    Action::requeue(moment.map_or(resync, |moment| moment.min(resync)))
+}
+
+/// 90 to 110 % of the time, so that not all are at once.
+fn resync_within(time: Duration) -> Duration {
     let mut random = [0];
     // Without randomness all come at once, which only costs time.
     let _ = aws_lc_rs::rand::fill(&mut random);
-    Action::requeue(RESYNC.mul_f64(0.9 + f64::from(random[0]) / 1275.0))
+    time.mul_f64(0.9 + f64::from(random[0]) / 1275.0)
 }
 
-/// How often in a row the reconcile of an object failed.
+/// How often in a row the reconcile of an object failed. Bounded by the number of objects there are.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<HashMap<(&'static str, Id), u32>>);
+pub(crate) struct Failures(Mutex<HashMap<ResourceRef, u32>>);
 
 impl Failures {
     /// When to try again.
-    pub(crate) fn again(&self, kind: &'static str, id: Id, error: &Error) -> Action {
+    pub(crate) fn again(&self, resource: ResourceRef, error: &Error) -> Action {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = failures.entry((kind, id)).or_default();
+        let failed = failures.entry(resource).or_default();
         // What another write came before is tried at once.
         let exponent = if error.is_conflict() { 0 } else { *failed };
         *failed = failed.saturating_add(1);
         Action::requeue(BACKOFF_FIRST.saturating_mul(1 << exponent.min(16)).min(BACKOFF_LAST))
     }
 
-    /// It did not fail.
-    pub(crate) fn clear(&self, kind: &'static str, id: &Id) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.remove(&(kind, id.clone()));
+    /// It did not fail, or is gone.
+    pub(crate) fn forget(&self, resource: &ResourceRef) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

@@ -5,17 +5,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use gateway_core::{Kind, Record, ResourceRef};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use tokio::time::Instant;
 
-use crate::lease::Leadership;
-use crate::objects::{Error, FIELD_MANAGER, call};
+use crate::lease::{Leadership, Term};
+use crate::objects::{Error, absent_is_fine, call, exactly, put};
+use crate::pace::Pace;
+use crate::telemetry::Telemetry;
 
 /// Of a Secret that holds an entry.
 pub(crate) const ENTRY_TYPE: &str = "fairway.dev/entry";
@@ -33,6 +36,24 @@ pub(crate) struct Stored {
     secret: Option<String>,
     /// What it says; none if it cannot be read.
     pub(crate) record: Option<Arc<Record>>,
+    /// When this replica wrote it, if it did.
+    written: Option<Instant>,
+}
+
+impl Stored {
+    /// How long ago this replica wrote it, if it did.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.written.map(|written| written.elapsed())
+    }
+}
+
+/// What the apiserver tells of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing that was not known, or what it was before a write of ours.
+    Echo(ResourceRef),
+    /// Somebody else wrote it. The resource it is of, if that can be read.
+    News(Option<ResourceRef>),
 }
 
 /// All entries.
@@ -40,13 +61,20 @@ pub(crate) struct Stored {
 pub(crate) struct Entries {
     api: Api<Secret>,
     leadership: Arc<Leadership>,
+    telemetry: Arc<Telemetry>,
     seen: RwLock<HashMap<String, Stored>>,
+    pace: Pace,
 }
 
 impl Entries {
-    pub(crate) fn new(client: Client, namespace: &str, leadership: Arc<Leadership>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        leadership: Arc<Leadership>,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, leadership, seen: RwLock::default() }
+        Self { api, leadership, telemetry, seen: RwLock::default(), pace: Pace::default() }
     }
 
     /// The entry of a resource.
@@ -62,30 +90,43 @@ impl Entries {
         records.map(|record| (record.entry.resource(), record)).collect()
     }
 
-    /// Takes in what the apiserver tells of an entry; an echo from before our own write says
-    /// nothing. Gives the resource it is of.
-    pub(crate) fn saw(&self, secret: &Secret) -> Option<ResourceRef> {
+    /// The highest term in which one of them was written.
+    pub(crate) fn highest_term(&self) -> Term {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let terms = seen.values().filter_map(|stored| Some(stored.record.as_ref()?.term));
+        terms.max().unwrap_or_default()
+    }
+
+    /// How fast entries are being written.
+    pub(crate) const fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Takes in what the apiserver tells of an entry.
+    pub(crate) fn saw(&self, secret: &Secret) -> Seen {
+        let (name, version) = (secret.name_any(), version(&secret.metadata));
+        let known = self.known(&name).filter(|known| known.version >= version);
+        if let Some(record) = known.and_then(|known| known.record) {
+            return Seen::Echo(record.entry.resource());
+        }
         let stored = stored(secret);
         let resource = stored.record.as_ref().map(|record| record.entry.resource());
-        self.keep(secret.name_any(), stored);
-        resource
+        self.keep(name, stored);
+        Seen::News(resource)
     }
 
-    /// Takes in that an entry is gone.
-    pub(crate) fn lost(&self, secret: &Secret) -> Option<ResourceRef> {
-        let gone = stored(secret);
+    /// Takes in that an entry is gone. Gives its resource if that is news.
+    pub(crate) fn lost(&self, name: &str, version: u64) -> Option<ResourceRef> {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        let name = secret.name_any();
-        if seen.get(&name).is_some_and(|known| known.version <= gone.version) {
-            seen.remove(&name);
+        // It may have been written anew already.
+        if seen.get(name)?.version > version {
+            return None;
         }
-        gone.record.map(|record| record.entry.resource())
+        Some(seen.remove(name)?.record?.entry.resource())
     }
 
-    /// After a full list: forgets what was not in it.
-    pub(crate) fn retain(&self, listed: &std::collections::HashSet<String>) {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|name, _| listed.contains(name));
+    fn known(&self, name: &str) -> Option<Stored> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     fn keep(&self, name: String, stored: Stored) {
@@ -111,7 +152,7 @@ impl Entries {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                resource_version: before.map(|before| before.version.to_string()),
+                resource_version: before.as_ref().map(|before| before.version.to_string()),
                 labels: Some(labels(&resource)),
                 ..ObjectMeta::default()
             },
@@ -119,13 +160,17 @@ impl Entries {
             data: Some(BTreeMap::from([(ENTRY.to_owned(), ByteString(record.to_json()?))])),
             ..Secret::default()
         };
-        self.leadership.term().ok_or(Error::NotLeader)?;
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written =
-            call("write the entry", self.api.patch(&name, &params, &Patch::Apply(&secret))).await?;
-        let stored = stored(&written);
+        // One that began in an earlier term knows what was so then.
+        if self.leadership.term() != Some(record.term) {
+            return Err(Error::NotLeader);
+        }
+        let existed = before.is_some();
+        let written = put("write the entry", &self.api, &name, &secret, existed).await?;
+        let stored = Stored { written: Some(Instant::now()), ..stored(&written) };
         let version = stored.version;
         self.keep(name, stored);
+        self.pace.tick();
+        self.telemetry.entry_written(resource.kind);
         tracing::info!(%resource, version, "entry is written");
         Ok(version)
     }
@@ -141,30 +186,17 @@ impl Entries {
         }
         self.leadership.term().ok_or(Error::NotLeader)?;
         let name = secret_name(resource);
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: stored.secret.clone(),
-                resource_version: Some(stored.version.to_string()),
-            }),
-            ..DeleteParams::default()
-        };
-        match call("delete the entry", self.api.delete(&name, &params)).await {
-            Err(Error::Kube(_, error)) if is_not_found(&error) => {}
-            other => {
-                other?;
-            }
-        }
+        let params = exactly(stored.secret.clone(), stored.version);
+        let gone = absent_is_fine(call("delete the entry", self.api.delete(&name, &params)).await);
+        gone?;
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         if seen.get(&name).is_some_and(|known| known.version == stored.version) {
             seen.remove(&name);
         }
+        self.telemetry.entry_deleted(resource.kind);
         tracing::info!(%resource, "entry is deleted");
         Ok(())
     }
-}
-
-pub(crate) fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
 
 fn stored(secret: &Secret) -> Stored {
@@ -177,7 +209,7 @@ fn stored(secret: &Secret) -> Stored {
         }
         read.ok().map(Arc::new)
     });
-    Stored { version: version(&secret.metadata), secret: secret.uid(), record }
+    Stored { version: version(&secret.metadata), secret: secret.uid(), record, written: None }
 }
 
 /// `resourceVersion` as a number: they may be compared since Kubernetes 1.35 says so.
@@ -204,12 +236,6 @@ pub(crate) fn secret_name(ResourceRef { kind, namespace, name }: &ResourceRef) -
     };
     let plain = format!("{kind}.{namespace}.{name}");
     if plain.len() <= MAX_NAME { plain } else { format!("{kind}.{namespace}.{}", hashed(name)) }
-}
-
-/// Name of the Secret that keeps a server's list.
-pub(crate) fn catalog_name(namespace: &str, server: &str) -> String {
-    // Both are labels of at most 63 characters.
-    format!("catalog.{namespace}.{server}")
 }
 
 /// 32 hexadecimal digits.

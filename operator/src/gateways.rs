@@ -8,14 +8,16 @@ use std::time::Duration;
 use gateway_core::report::{Conflict, KeyUse, Line, ServerId, ServerReport, Watermark};
 use gateway_core::{Kind, ResourceRef};
 use jiff::Timestamp;
-
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bell::Bell;
 use crate::conditions::Verdict;
 
 pub(crate) mod stream;
+mod waiting;
+
+use waiting::Waiting;
 
 /// How long a status waits for the gateways.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -43,9 +45,24 @@ pub(crate) struct Bells {
     pub(crate) servers: Arc<Bell>,
     pub(crate) keys: Arc<Bell>,
     pub(crate) policies: Arc<Bell>,
+    /// Policies that are in no hurry: whom they apply to is another.
+    pub(crate) later: Arc<Bell>,
 }
 
+/// How long whom a policy applies to may be out of date: each look compares it with everything in
+/// its namespace, which may be about to change a thousand times.
+const LATER: Duration = Duration::from_secs(1);
+
 impl Bells {
+    /// Rings for those in no hurry, as long as it is polled.
+    pub(crate) async fn ring_later(self: Arc<Self>) {
+        loop {
+            self.later.rung().await;
+            sleep(LATER).await;
+            self.policies.ring_all(self.later.take());
+        }
+    }
+
     pub(crate) fn ring(&self, resource: &ResourceRef) {
         let bell = match resource.kind {
             Kind::Server => &self.servers,
@@ -62,7 +79,7 @@ pub(crate) struct Gateways {
     bells: Arc<Bells>,
     gateways: RwLock<BTreeMap<String, Gateway>>,
     /// Who waits for the gateways to reach a `resourceVersion`.
-    waiting: Mutex<BTreeMap<u64, HashSet<ResourceRef>>>,
+    waiting: Mutex<Waiting>,
     used: Mutex<HashMap<(String, String), Timestamp>>,
     /// News of how far they have come.
     progress: watch::Sender<()>,
@@ -86,7 +103,7 @@ impl Gateways {
     pub(crate) fn programmed(&self, resource: &ResourceRef, version: u64) -> Verdict {
         // Noted first, so that no report falls between.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(version).or_default().insert(resource.clone());
+        waiting.add(resource, version);
         let gateways = self.read();
         let ready = || gateways.values().filter(|gateway| gateway.ready);
         if ready().next().is_none() {
@@ -102,12 +119,7 @@ impl Gateways {
             return Verdict::no("Pending", message);
         }
         // Ready gateways may come that are behind; they have read everything before they are ready.
-        if let Some(others) = waiting.get_mut(&version) {
-            others.remove(resource);
-            if others.is_empty() {
-                waiting.remove(&version);
-            }
-        }
+        waiting.remove(resource);
         Verdict::yes("Programmed", "every ready gateway knows it")
     }
 
@@ -152,10 +164,13 @@ impl Gateways {
         used.get(&(namespace.to_owned(), name.to_owned())).copied()
     }
 
-    /// Forgets a key that is gone.
-    pub(crate) fn forget_key(&self, namespace: &str, name: &str) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.remove(&(namespace.to_owned(), name.to_owned()));
+    /// Forgets a resource that is gone.
+    pub(crate) fn forget(&self, resource: &ResourceRef) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
+        if resource.kind == Kind::Key {
+            let id = (resource.namespace.to_string(), resource.name.to_string());
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
     }
 
     /// How many gateways are ready.
@@ -252,21 +267,17 @@ impl Gateways {
         let reached = self.read().values().filter(|g| g.ready).map(Gateway::reached).min();
         let Some(reached) = reached else { return };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let later = waiting.split_off(&reached.saturating_add(1));
-        let due = std::mem::replace(&mut *waiting, later);
+        let due = waiting.take(reached);
         drop(waiting);
-        for resource in due.into_values().flatten() {
-            self.bells.ring(&resource);
-        }
+        due.iter().for_each(|resource| self.bells.ring(resource));
     }
 
     /// Another gateway counts, or one less: what everybody is told may be another.
     fn ring_everyone(&self) {
-        let waiting =
-            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        for resource in waiting.into_values().flatten() {
-            self.bells.ring(&resource);
-        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = waiting.take(u64::MAX);
+        drop(waiting);
+        all.iter().for_each(|resource| self.bells.ring(resource));
         let servers: HashSet<(String, String)> = self
             .read()
             .values()

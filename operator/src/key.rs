@@ -20,5 +20,5 @@ pub(crate) async fn reconcile(key: &McpApiKey, ctx: &Context) -> Result<Action, 
     let valid = validate::validate(key, &observed, &ctx.keyring.pepper);
     let desired = build::build(key, valid, &observed, &ctx.settings.public_url, ctx.term()?)?;
     let applied = apply::apply(ctx, desired).await?;
-    status::update(ctx, key, &applied).await
+    status::update(ctx, key, applied).await
 }

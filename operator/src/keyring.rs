@@ -18,6 +18,9 @@ use crate::objects::{Error, FIELD_MANAGER, call};
 /// The key of the Secret's data: the file that a gateway reads.
 const FILE: &str = "state.json";
 
+/// Shorter tokens could be guessed.
+const MIN_TOKEN: usize = 16;
+
 /// What the file holds, each secret as base64 of 32 bytes.
 #[derive(Serialize, Deserialize)]
 struct Contents {
@@ -36,6 +39,8 @@ pub(crate) struct Keyring {
     pub(crate) pepper: Pepper,
     /// Opens the gateways' report.
     pub(crate) admin: String,
+    /// Opens the metrics, of gateways and of the operator.
+    pub(crate) metrics: String,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -79,7 +84,8 @@ pub(crate) async fn open(
     let contents: Contents = serde_json::from_slice(&file.0).map_err(|_| damaged())?;
     let pepper = contents.peppers.first().or(contents.pepper.as_ref()).ok_or_else(damaged)?;
     let pepper = STANDARD.decode(pepper).map_err(|_| damaged())?;
-    if pepper.len() != 32 || contents.admin.is_empty() {
+    // As gateways check them.
+    if pepper.len() != 32 || contents.admin.len().min(contents.metrics.len()) < MIN_TOKEN {
         return Err(damaged());
     }
     // For Prometheus, which must not have more than it needs.
@@ -87,7 +93,8 @@ pub(crate) async fn open(
     if call("read the token", api.get_opt(&token)).await.map_err(failed)?.is_none() {
         create(&api, &token, "token", contents.metrics.as_bytes()).await.map_err(failed)?;
     }
-    Ok(Keyring { pepper: Pepper::new(&pepper), admin: contents.admin })
+    let Contents { admin, metrics, .. } = contents;
+    Ok(Keyring { pepper: Pepper::new(&pepper), admin, metrics })
 }
 
 /// Of two operators that start at once both use what one made.

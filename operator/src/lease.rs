@@ -54,6 +54,18 @@ impl Leadership {
         self.term.subscribe()
     }
 
+    /// Leads from now on, without a Lease.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, term: Term) {
+        self.set(Some((term, Instant::now() + Duration::from_secs(1_000_000))));
+    }
+
+    /// Leads no more.
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
+        self.set(None);
+    }
+
     fn set(&self, held: Option<(Term, Instant)>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         let term = held.map(|(term, _)| term);
@@ -67,6 +79,8 @@ pub(crate) struct Candidate {
     name: String,
     identity: String,
     leadership: Arc<Leadership>,
+    /// The highest term that anybody is known to have written in.
+    highest: Box<dyn Fn() -> Term + Send + Sync>,
     /// The lease as it last changed, and when that was by our own clock: clocks of others are not
     /// compared with.
     seen: Option<(LeaseSpec, Instant)>,
@@ -79,32 +93,38 @@ impl Candidate {
         name: String,
         identity: String,
         leadership: Arc<Leadership>,
+        highest: impl Fn() -> Term + Send + Sync + 'static,
     ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name, identity, leadership, seen: None }
+        Self { api, name, identity, leadership, highest: Box::new(highest), seen: None }
     }
 
     /// Leads whenever it can, until `stop`; then lets go, so that another need not wait.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut failing = false;
         loop {
             let sent = Instant::now();
-            match timeout(PATIENCE, self.attempt()).await {
+            let failed = match timeout(PATIENCE, self.attempt()).await {
                 Ok(Ok(Some(term))) => {
-                    if self.leadership.term().is_none() {
-                        tracing::info!(term, "this operator leads");
-                    }
-                    self.leadership.set(Some((term, sent)));
+                    self.lead(term, sent);
+                    None
                 }
-                Ok(Ok(None)) => self.step_down("another operator leads"),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot renew the lease");
-                    self.give_up_in_time();
+                Ok(Ok(None)) => {
+                    self.step_down("another operator leads");
+                    None
                 }
-                Err(_) => {
-                    tracing::warn!("cannot renew the lease in time");
-                    self.give_up_in_time();
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+            };
+            if let Some(error) = &failed {
+                if !failing {
+                    tracing::warn!(error, "cannot read or renew the lease; trying again");
+                }
+                if self.leadership.term().is_none() {
+                    self.step_down("the lease could not be renewed");
                 }
             }
+            failing = failed.is_some();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -118,10 +138,15 @@ impl Candidate {
         }
     }
 
-    fn give_up_in_time(&self) {
+    /// The lease is ours since it was `sent` for.
+    fn lead(&self, term: Term, sent: Instant) {
         if self.leadership.term().is_none() {
-            self.step_down("the lease could not be renewed");
+            tracing::info!(term, "this operator leads");
+            // Writes were refused if an earlier renewal lost its force: whoever looks at everything
+            // when a term begins has to do so again, even in the same one.
+            self.leadership.set(None);
         }
+        self.leadership.set(Some((term, sent)));
     }
 
     fn step_down(&self, why: &str) {
@@ -136,7 +161,7 @@ impl Candidate {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.spec(1)),
+                spec: Some(self.spec(self.next(0))),
             };
             return self.write(None, &lease).await;
         };
@@ -153,8 +178,14 @@ impl Candidate {
         if !free && !self.has_expired(&spec) {
             return Ok(None);
         }
-        lease.spec = Some(self.spec(term + 1));
+        lease.spec = Some(self.spec(self.next(term)));
         self.write(Some(&self.name), &lease).await
+    }
+
+    /// The term after this one, and after every term that entries bear: gateways refuse what comes
+    /// from an earlier one, and the lease may have been deleted.
+    fn next(&self, term: Term) -> Term {
+        term.max((self.highest)()).saturating_add(1)
     }
 
     /// Whether it stood unchanged before our eyes for as long as it holds.

@@ -25,6 +25,10 @@ struct Flags {
     #[arg(long, env = "FAIRWAY_RELEASE", default_value = "fairway")]
     release: String,
 
+    /// Namespaces whose resources are looked at, with commas between [default: all].
+    #[arg(long, env = "FAIRWAY_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+
     /// Labels of the gateways' pods, as `name=value,name=value`.
     #[arg(long, env = "FAIRWAY_GATEWAY_SELECTOR")]
     gateway_selector: String,
@@ -59,6 +63,9 @@ async fn main() -> anyhow::Result<()> {
     }
     tracing_subscriber::fmt()
         .json()
+        // Each line says itself whom it is about.
+        .with_current_span(false)
+        .with_span_list(false)
         .with_env_filter(
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
         )
@@ -70,23 +77,35 @@ async fn main() -> anyhow::Result<()> {
         .public_url
         .filter(|url| !url.is_empty())
         .unwrap_or_else(|| format!("http://{}-gateway.{}.svc", flags.release, flags.namespace));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let operator = Operator::start(Options {
+    let options = Options {
         namespace: flags.namespace,
         entries_namespace: flags.entries_namespace,
         release: flags.release,
+        watch_namespaces: flags
+            .watch_namespaces
+            .into_iter()
+            .filter(|one| !one.is_empty())
+            .collect(),
         gateway_labels,
         public_url: public_url.trim_end_matches('/').to_owned(),
         admin_listen: flags.admin_listen,
         forbidden_ranges: flags.forbidden_ranges,
         allowed_ranges: flags.allowed_ranges,
         identity: flags.pod_name,
-    })
-    .await?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = async {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    };
+    let mut told = std::pin::pin!(told);
+    let operator = tokio::select! {
+        started = Operator::start(options) => started?,
+        told = &mut told => return Ok(told?),
+    };
+    told.await?;
     tracing::info!("operator is stopping");
     operator.stop().await;
     Ok(())

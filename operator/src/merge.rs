@@ -158,7 +158,11 @@ where
         namespace.is_none_or(|namespace| meta.namespace.as_deref() == Some(namespace))
             && !listed.contains(&id(meta))
     };
-    store.state_filter(is_missing).iter().map(|object| Change::Missing((**object).clone())).collect()
+    store
+        .state_filter(is_missing)
+        .iter()
+        .map(|object| Change::Missing((**object).clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
+
+use crate::compare::says;
 
 /// Who owns the fields that the operator sets.
 pub(crate) const FIELD_MANAGER: &str = "fairway-operator";
@@ -60,10 +62,30 @@ impl Error {
         }
     }
 
+    /// What somebody has to mend, in words for a condition: the apiserver does not take the object
+    /// as it is, whenever it is tried.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Kube(what, error) => match &**error {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => {
+                    Some(format!("cannot {what}: {}", status.message))
+                }
+                _ => None,
+            },
+            Self::Foreign(_) => Some(self.to_string()),
+            Self::Slow(_) | Self::NotLeader | Self::Randomness | Self::Json(_) => None,
+        }
+    }
+
     /// Whether another write came first.
     pub(crate) fn is_conflict(&self) -> bool {
         self.reason() == "conflict"
     }
+}
+
+/// What is behind an error, for a log.
+pub(crate) fn source(error: &Error) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
 }
 
 /// One call, named for the error, with a bound on its time.
@@ -77,32 +99,85 @@ pub(crate) async fn call<T>(
     }
 }
 
-/// Brings an object of `owner` (a UID) into line, unless it says so already.
+/// Brings an object of `owner` (a UID) into line, unless it says so already. `live` is the object
+/// as it was last seen.
 ///
 /// # Errors
-/// Among others [`Error::Foreign`]: what somebody else made is not taken over.
+/// Among others [`Error::Foreign`]: what somebody else made is not taken over. A conflict when it
+/// is not what was last seen any more.
 pub(crate) async fn apply<K>(
     what: &'static str,
     api: &Api<K>,
     desired: &K,
     live: Option<&K>,
     owner: &str,
-) -> Result<K, Error>
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
 {
     let name = desired.name_any();
+    // Not all are seen: one that somebody else made may lack the label that we watch by.
+    let found = match live {
+        Some(_) => None,
+        None => call(what, api.get_opt(&name)).await?,
+    };
+    let live = live.or(found.as_ref());
     if let Some(live) = live {
-        let owned = live.owner_references().iter().any(|reference| reference.uid == owner);
-        if !owned {
+        if !live.owner_references().iter().any(|reference| reference.uid == owner) {
             return Err(Error::Foreign(format!("{} {name}", K::kind(&()))));
         }
         if says(&serde_json::to_value(live)?, &serde_json::to_value(desired)?) {
-            return Ok(live.clone());
+            return Ok(());
         }
     }
+    let mut desired = desired.clone();
+    desired.meta_mut().resource_version = live.and_then(ResourceExt::resource_version);
+    let (kind, namespace) = (K::kind(&()), desired.namespace().unwrap_or_default());
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    call(what, api.patch(&name, &params, &Patch::Apply(desired))).await
+    call(what, api.patch(&name, &params, &Patch::Apply(desired))).await?;
+    tracing::info!(%kind, namespace, name, "an object is written");
+    Ok(())
+}
+
+/// Writes an object of the operator's own. One that did not exist is created, so that of two who
+/// find nothing one gets a conflict; one that did has to be as it was last seen, which its
+/// `resourceVersion` says.
+pub(crate) async fn put<K>(
+    what: &'static str,
+    api: &Api<K>,
+    name: &str,
+    object: &K,
+    existed: bool,
+) -> Result<K, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Serialize,
+{
+    if existed {
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        return call(what, api.patch(name, &params, &Patch::Apply(object))).await;
+    }
+    let params =
+        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    call(what, api.create(&params, object)).await
+}
+
+/// Deletes exactly what was seen.
+pub(crate) fn exactly(uid: Option<String>, version: u64) -> DeleteParams {
+    let resource_version = Some(version.to_string());
+    DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version }),
+        ..DeleteParams::default()
+    }
+}
+
+/// A deletion that somebody else was faster with is done.
+pub(crate) fn absent_is_fine<T>(deleted: Result<T, Error>) -> Result<(), Error> {
+    match deleted {
+        Err(Error::Kube(_, error)) if matches!(&*error, kube::Error::Api(status) if status.is_not_found()) => {
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }
 
 /// Writes a status, unless it is the one that stands there.
@@ -110,12 +185,12 @@ pub(crate) async fn write_status<K>(
     api: &Api<K>,
     name: &str,
     status: Value,
-    before: Option<&Value>,
+    before: &Value,
 ) -> Result<bool, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    if before == Some(&status) {
+    if *before == status {
         return Ok(false);
     }
     let body = serde_json::json!({
@@ -126,46 +201,4 @@ where
     let params = PatchParams::apply(FIELD_MANAGER).force();
     call("write the status", api.patch_status(name, &params, &Patch::Apply(body))).await?;
     Ok(true)
-}
-
-/// Whether `live` has everything that `desired` has. What the apiserver adds, such as defaults, is
-/// not ours to compare.
-pub(crate) fn says(live: &Value, desired: &Value) -> bool {
-    match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(name, desired)| {
-            desired.is_null() || live.get(name).is_some_and(|live| says(live, desired))
-        }),
-        (Value::Array(live), Value::Array(desired)) => {
-            live.len() == desired.len()
-                && live.iter().zip(desired).all(|(live, desired)| says(live, desired))
-        }
-        (live, desired) => live == desired,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn defaults_are_no_difference_and_drift_is() {
-        let desired =
-            json!({"spec": {"ports": [{"port": 80}], "type": null}, "labels": {"a": "b"}});
-
-        for (live, same) in [
-            (
-                json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}]}, "labels": {"a": "b"}}),
-                true,
-            ),
-            (json!({"spec": {"ports": [{"port": 81}]}, "labels": {"a": "b"}}), false),
-            (json!({"spec": {"ports": []}, "labels": {"a": "b"}}), false),
-            (json!({"spec": {"ports": [{"port": 80}, {"port": 1}]}, "labels": {"a": "b"}}), false),
-            (json!({"spec": {"ports": [{"port": 80}]}, "labels": {"a": "b", "c": "d"}}), true),
-            (json!({"labels": {"a": "b"}}), false),
-        ] {
-            assert_eq!(says(&live, &desired), same, "{live}");
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use crds::McpPolicy;
 use kube::runtime::controller::Action;
 
-use crate::context::{Context, resync};
+use crate::context::Context;
 use crate::objects::Error;
 
 mod apply;
@@ -18,6 +18,5 @@ pub(crate) async fn reconcile(policy: &McpPolicy, ctx: &Context) -> Result<Actio
     let valid = validate::validate(policy, &ctx.keyring.pepper);
     let desired = build::build(policy, valid, &observed, ctx.term()?);
     let applied = apply::apply(ctx, desired).await?;
-    status::update(ctx, policy, &applied).await?;
-    Ok(resync())
+    status::update(ctx, policy, &applied).await
 }

@@ -11,11 +11,10 @@ use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use crate::lease::Leadership;
-use crate::objects::{Error, FIELD_MANAGER, call};
+use crate::objects::{Error, call, put};
 
 /// Of the Secret that holds them, and its name.
 pub(crate) const CONFIG_TYPE: &str = "fairway.dev/config";
@@ -59,15 +58,17 @@ impl Ranges {
             return Ok(());
         }
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(CONFIG.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(CONFIG.to_owned()),
+                resource_version: live.as_ref().and_then(ResourceExt::resource_version),
+                ..ObjectMeta::default()
+            },
             type_: Some(CONFIG_TYPE.to_owned()),
             data: Some(BTreeMap::from([("forbidden".to_owned(), ByteString(json))])),
             ..Secret::default()
         };
         self.leadership.term().ok_or(Error::NotLeader)?;
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        call("write the ranges", self.entries.patch(CONFIG, &params, &Patch::Apply(&secret)))
-            .await?;
+        put("write the ranges", &self.entries, CONFIG, &secret, live.is_some()).await?;
         tracing::info!(ranges = ?forbidden.ranges, "ranges of the cluster are written");
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crds::McpServer;
 use kube::runtime::controller::Action;
 
-use crate::context::{Context, resync};
+use crate::context::Context;
 use crate::objects::Error;
 
 mod apply;
@@ -22,6 +22,5 @@ pub(crate) async fn reconcile(server: &McpServer, ctx: &Context) -> Result<Actio
     let valid = validate::validate(server, &observed, &ctx.keyring.pepper);
     let desired = build::build(server, valid, &observed, &ctx.settings, ctx.term()?);
     let applied = apply::apply(ctx, server, &observed, desired).await?;
-    status::update(ctx, server, &observed, &applied).await?;
-    Ok(resync())
+    status::update(ctx, server, &observed, applied).await
 }

@@ -1,7 +1,8 @@
 //! Deletes the entries of resources that are gone. There are no finalizers: what was deleted while
 //! no operator led is found by comparing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::entries::catalog_name;
-use crate::objects::{Error, call};
+use crate::objects::{Error, call, source};
 
 /// However many there are, so many may always go at once; and this part of all.
 const FEW: usize = 20;
@@ -24,150 +24,177 @@ const PART: usize = 5;
 const LEAVE: &str = "fairway.dev/allow-sweep";
 /// Deletions under way.
 const AT_ONCE: usize = 16;
-/// After a failure.
-const RETRY: Duration = Duration::from_millis(200);
+/// After a failure: the first delay and the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// A resource and its UID.
+type Gone = (ResourceRef, String);
 
 /// Resources that were seen to go, and whether to look for others.
 #[derive(Debug, Default)]
 pub(crate) struct Departed {
-    /// By resource, its UID. Bounded by the number of objects there were.
-    gone: Mutex<HashMap<ResourceRef, String>>,
-    look: Mutex<bool>,
+    /// Bounded by the number of objects there were since the last look.
+    gone: Mutex<HashSet<Gone>>,
+    look: AtomicBool,
     news: Notify,
 }
 
 impl Departed {
     /// A resource with this UID is gone.
     pub(crate) fn add(&self, resource: ResourceRef, uid: String) {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(resource, uid);
+        self.add_all([(resource, uid)]);
         self.news.notify_one();
     }
 
     /// Some may be gone.
     pub(crate) fn look(&self) {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.look.store(true, Ordering::Release);
         self.news.notify_one();
     }
 
-    fn take(&self) -> (Vec<(ResourceRef, String)>, bool) {
+    fn add_all(&self, gone: impl IntoIterator<Item = Gone>) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+    }
+
+    fn take(&self) -> (Vec<Gone>, bool) {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
-        let look = std::mem::take(&mut *self.look.lock().unwrap_or_else(PoisonError::into_inner));
-        (gone, look)
+        (gone, self.look.swap(false, Ordering::AcqRel))
     }
 }
 
 /// Deletes as long as it is polled. Where this replica does not lead nothing is deleted, and
 /// nothing is forgotten: who begins to lead looks at everything.
 pub(crate) async fn run(ctx: Arc<Context>, departed: Arc<Departed>) {
+    let mut delay = None;
     loop {
-        departed.news.notified().await;
+        // What failed is tried again; what is new does not wait for that.
+        let again = async {
+            match delay {
+                Some(delay) => sleep(delay).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = departed.news.notified() => {}
+            () = again => {}
+        }
         let (gone, look) = departed.take();
         if ctx.leadership.term().is_none() {
+            delay = None;
             continue;
         }
         // First what is certain: somebody may have revoked a key.
-        let failed: Vec<(ResourceRef, String)> = stream::iter(gone)
-            .map(|(resource, uid)| forget(&ctx, resource, uid))
-            .buffer_unordered(AT_ONCE)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
-        let swept = if look { sweep(&ctx).await } else { Ok(()) };
-        if let Err(error) = &swept {
-            tracing::warn!(%error, "cannot look for entries whose resource is gone; trying again");
+        let failed = forget_all(&ctx, gone).await;
+        let swept = if look { sweep(&ctx).await } else { Ok(Swept::All) };
+        if let Some((_, error)) = failed.first()
+            && delay.is_none()
+        {
+            tracing::warn!(%error, "entries cannot be deleted yet; trying again");
         }
-        if swept.is_err() || !failed.is_empty() {
-            sleep(RETRY).await;
-            failed.into_iter().for_each(|(resource, uid)| departed.add(resource, uid));
-            if swept.is_err() {
-                departed.look();
-            }
+        if let Err(error) = &swept
+            && delay.is_none()
+        {
+            let source = source(error);
+            tracing::warn!(%error, source, "cannot look for entries whose resource is gone; trying again");
         }
-    }
-}
-
-/// Deletes what was kept of a resource; gives it back if that failed.
-async fn forget(
-    ctx: &Context,
-    resource: ResourceRef,
-    uid: String,
-) -> Option<(ResourceRef, String)> {
-    let entry = ctx.entries.delete(&resource, &uid).await;
-    let list = match resource.kind {
-        Kind::Server => {
-            let name = catalog_name(resource.namespace.as_str(), &resource.name);
-            ctx.catalogs.delete(&name).await
-        }
-        Kind::Key => {
-            ctx.gateways.forget_key(resource.namespace.as_str(), &resource.name);
-            Ok(())
-        }
-        Kind::Policy => Ok(()),
-    };
-    match entry.and(list) {
-        Ok(()) => None,
-        Err(error) => {
-            tracing::warn!(%resource, %error, "cannot delete an entry yet");
-            Some((resource, uid))
+        let doubled = delay.map_or(RETRY_FIRST, |delay: Duration| (delay * 2).min(RETRY_LAST));
+        delay = match swept {
+            Ok(Swept::All) if failed.is_empty() => None,
+            // Leave may be given at any time.
+            Ok(Swept::Withheld) if failed.is_empty() => Some(RETRY_LAST),
+            _ => Some(doubled),
+        };
+        departed.add_all(failed.into_iter().map(|(gone, _)| gone));
+        if !matches!(swept, Ok(Swept::All)) {
+            departed.look.store(true, Ordering::Release);
         }
     }
 }
 
-/// Looks for entries without a resource. The lists they are compared with are complete: nothing
-/// runs before they are.
-async fn sweep(ctx: &Context) -> Result<(), Error> {
-    let all = ctx.entries.all();
-    let orphans: Vec<(ResourceRef, String)> = all
-        .iter()
-        .filter(|(resource, record)| ctx.world.uid_of(resource).as_ref() != Some(&record.uid))
-        .map(|(resource, record)| (resource.clone(), record.uid.clone()))
-        .collect();
-    let most = FEW.max(all.len() / PART);
+/// How far a look for orphans came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swept {
+    /// None is left.
+    All,
+    /// They were too many.
+    Withheld,
+}
+
+/// Deletes what was kept of resources; gives back those for which that failed.
+async fn forget_all(ctx: &Context, gone: Vec<Gone>) -> Vec<(Gone, Error)> {
+    stream::iter(gone)
+        .map(|(resource, uid)| async move {
+            let failed = forget(ctx, &resource, &uid).await.err()?;
+            Some(((resource, uid), failed))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// Deletes what was kept of a resource.
+async fn forget(ctx: &Context, resource: &ResourceRef, uid: &str) -> Result<(), Error> {
+    ctx.entries.delete(resource, uid).await?;
+    match resource.kind {
+        Kind::Server => ctx.catalogs.delete(resource.namespace.as_str(), &resource.name, uid).await,
+        Kind::Key | Kind::Policy => Ok(()),
+    }
+}
+
+/// Looks for entries and lists without a resource. What they are compared with is complete: nothing
+/// runs before everything was listed.
+async fn sweep(ctx: &Context) -> Result<Swept, Error> {
+    let (entries, lists) = (ctx.entries.all(), ctx.catalogs.all());
+    let kept = entries.len();
+    let of_entries = entries.into_iter().map(|(resource, record)| (resource, record.uid.clone()));
+    let all = of_entries.chain(lists).collect::<HashSet<Gone>>();
+    let is_orphan =
+        |(resource, uid): &Gone| ctx.world.resources.uid_of(resource).as_ref() != Some(uid);
+    let orphans: Vec<Gone> = all.into_iter().filter(is_orphan).collect();
+    let most = FEW.max(kept / PART);
     if orphans.len() > most && !has_leave(ctx).await? {
-        ctx.telemetry.withheld.set(i64::try_from(orphans.len()).unwrap_or(i64::MAX));
-        let (orphans, all) = (orphans.len(), all.len());
-        tracing::error!(
-            orphans,
-            all,
-            "so many resources are gone that it may be a mistake; their entries stay until the \
-             operator's Lease has the annotation {LEAVE}=true"
-        );
-        return Ok(());
+        withhold(ctx, orphans.len(), kept);
+        return Ok(Swept::Withheld);
     }
     ctx.telemetry.withheld.set(0);
-    let failed = stream::iter(orphans)
+    let failed: Vec<Error> = stream::iter(orphans)
         .map(|(resource, uid)| async move {
             // The cache may be behind; the apiserver has the last word.
             if is_there(ctx, &resource, &uid).await? {
                 return Ok(());
             }
-            match forget(ctx, resource, uid).await {
-                None => Ok(()),
-                Some(_) => Err(Error::Slow("delete an entry")),
-            }
+            forget(ctx, &resource, &uid).await
         })
         .buffer_unordered(AT_ONCE)
         .filter_map(|done: Result<(), Error>| std::future::ready(done.err()))
-        .collect::<Vec<_>>()
+        .collect()
         .await;
-    let servers: HashSet<String> = ctx
-        .world
-        .servers
-        .state()
-        .iter()
-        .map(|server| catalog_name(&server.namespace().unwrap_or_default(), &server.name_any()))
-        .collect();
-    let lists = ctx.catalogs.without(&servers);
-    // As with entries, but they are only copies: what was too much stays for the next time.
-    for list in lists.iter().take(most) {
-        ctx.catalogs.delete(list).await?;
+    failed.into_iter().next().map_or(Ok(Swept::All), Err)
+}
+
+/// Leaves so many orphans alone, and says so once.
+fn withhold(ctx: &Context, orphans: usize, entries: usize) {
+    let withheld = i64::try_from(orphans).unwrap_or(i64::MAX);
+    if ctx.telemetry.withheld.set(withheld) == withheld {
+        return;
     }
-    failed.into_iter().next().map_or(Ok(()), Err)
+    tracing::error!(
+        orphans,
+        entries,
+        "so many resources are gone that it may be a mistake; their entries stay until the \
+         operator's Lease has the annotation {LEAVE}=true"
+    );
 }
 
 /// Whether the apiserver has the resource. Only its own word that the object is not there counts:
 /// without the CRD, or without the right to read, nothing is known.
 async fn is_there(ctx: &Context, resource: &ResourceRef, uid: &str) -> Result<bool, Error> {
+    // Somebody decided that it is none of ours any more; we may not even ask for it.
+    if !ctx.settings.watches(resource.namespace.as_str()) {
+        return Ok(false);
+    }
     async fn uid_of<K>(api: Api<K>, name: &str) -> Result<Option<String>, Error>
     where
         K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,

@@ -1,6 +1,7 @@
 //! The streams of reports: one to each pod of the gateway.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,6 @@ pub(crate) enum StreamError {
 }
 
 /// Follows the pods of the gateway.
-#[derive(Debug)]
 pub(crate) struct Followers {
     gateways: Arc<Gateways>,
     token: Arc<str>,
@@ -61,6 +61,13 @@ pub(crate) struct Followers {
     /// By UID of the pod.
     running: HashMap<String, CancellationToken>,
     stop: CancellationToken,
+}
+
+/// Never shows the token.
+impl fmt::Debug for Followers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Followers").field("running", &self.running).finish_non_exhaustive()
+    }
 }
 
 impl Followers {
@@ -96,13 +103,6 @@ impl Followers {
             stop.cancel();
         }
         self.gateways.remove_pod(uid);
-    }
-
-    /// After a full list: forgets what was not in it.
-    pub(crate) fn retain(&mut self, listed: &[String]) {
-        let gone: Vec<String> =
-            self.running.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
-        gone.iter().for_each(|uid| self.lost(uid));
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use super::observe::{Observed, output_name};
-use super::validate::{MINTED_AT, ROTATE, Refusal, ValidKey};
+use super::validate::{MINTED_AT, ROTATE, Refusal, ValidKey, denied};
 use crate::conditions::Verdict;
 use crate::context::reference;
 use crate::lease::Term;
@@ -32,10 +32,16 @@ pub(super) struct Desired {
 }
 
 /// The Secret in which a key is handed out.
-#[derive(Debug)]
 pub(super) struct Output {
     pub(super) secret: Secret,
     pub(super) live: Option<Secret>,
+}
+
+/// Never shows a key.
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Output({})", self.secret.name_any())
+    }
 }
 
 pub(super) fn build(
@@ -47,15 +53,14 @@ pub(super) fn build(
 ) -> Result<Desired, Error> {
     let resource = reference(Kind::Key, &key.metadata);
     let (in_force, now) = (observed.in_force, observed.now);
-    let metadata = &key.metadata;
+    let uid = key.metadata.uid.clone().unwrap_or_default();
+    let generation = key.metadata.generation.unwrap_or_default();
     Ok(match valid {
         Ok(ValidKey { entry, fresh, next_rotation }) => {
-            let uid = metadata.uid.clone().unwrap_or_default();
-            let generation = metadata.generation.unwrap_or_default();
             let live = observed.output.as_ref();
             let value = match &fresh {
                 Some(fresh) => Some((fresh.value.clone().into_bytes(), fresh.at.to_string())),
-                None => live.and_then(handed_out),
+                None => observed.former.as_ref().or(live).and_then(handed_out),
             };
             let output = value.map(|(value, at)| {
                 let secret = secret(key, &value, at, public_url)?;
@@ -71,15 +76,22 @@ pub(super) fn build(
                 now,
             }
         }
-        Err(refusal) => Desired {
-            resource,
-            record: None,
-            in_force,
-            output: None,
-            accepted: Verdict::no(refusal.reason(), refusal.to_string()),
-            next_rotation: None,
-            now,
-        },
+        Err(refusal) => {
+            let denied = denied(key, observed.record.as_deref());
+            Desired {
+                resource,
+                record: denied.map(|entry| Record::new(uid, generation, term, entry)),
+                in_force,
+                output: None,
+                accepted: Verdict::refused(
+                    refusal.reason(),
+                    &refusal.to_string(),
+                    in_force.is_some(),
+                ),
+                next_rotation: None,
+                now,
+            }
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crds::McpApiKey;
-use gateway_core::{Kind, Record, Secrets};
+use gateway_core::{Entry, Kind, Record, Secrets};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
@@ -20,6 +20,9 @@ pub(super) struct Observed {
     pub(super) record: Option<Arc<Record>>,
     /// The Secret in which a key that the operator makes is handed out.
     pub(super) output: Option<Secret>,
+    /// Another Secret of this resource that holds the newest key, if `output` does not: its name was
+    /// changed.
+    pub(super) former: Option<Secret>,
     /// The Secret that holds the key, if the user brought one.
     pub(super) given: Secrets,
     /// To be taken if a key has to be made.
@@ -37,8 +40,9 @@ pub(super) async fn observe(ctx: &Context, key: &McpApiKey) -> Result<Observed, 
     let stored = ctx.entries.of(&reference(Kind::Key, &key.metadata));
     let in_force = version_in_force(stored.as_ref(), &key.metadata);
     let api = Api::<Secret>::namespaced(ctx.client.clone(), &key.namespace().unwrap_or_default());
+    let record = stored.filter(|_| in_force.is_some()).and_then(|stored| stored.record);
     let mut given = Secrets::default();
-    let mut output = None;
+    let (mut output, mut former) = (None, None);
     if let Some(source) = &key.spec.value_from {
         let name = &source.secret_key_ref.name;
         if let Some(secret) = call("read the Secret of a key", api.get_opt(name)).await? {
@@ -47,15 +51,46 @@ pub(super) async fn observe(ctx: &Context, key: &McpApiKey) -> Result<Observed, 
     } else {
         let name = output_name(key);
         output = call("read the Secret of a key", api.get_opt(&name)).await?;
+        former = find_former(ctx, key, record.as_deref(), output.as_ref()).await?;
     }
     Ok(Observed {
         now: Timestamp::now(),
         in_force,
-        record: stored.filter(|_| in_force.is_some()).and_then(|stored| stored.record),
+        record,
         output,
+        former,
         given,
         candidate: make_key()?,
     })
+}
+
+/// Looks for the newest key in other Secrets of this resource, if it is not where it should be.
+async fn find_former(
+    ctx: &Context,
+    key: &McpApiKey,
+    record: Option<&Record>,
+    output: Option<&Secret>,
+) -> Result<Option<Secret>, Error> {
+    let Some(Entry::Key(entry)) = record.map(|record| &record.entry) else { return Ok(None) };
+    let Some(newest) = entry.values.first().filter(|newest| newest.minted.is_some()) else {
+        return Ok(None);
+    };
+    let holds_it = |secret: &Secret| {
+        let value = secret.data.as_ref().and_then(|data| data.get("key"));
+        value.is_some_and(|value| ctx.keyring.pepper.digest(&value.0) == newest.digest)
+    };
+    if output.is_some_and(holds_it) {
+        return Ok(None);
+    }
+    let (namespace, uid) = (key.namespace().unwrap_or_default(), key.uid().unwrap_or_default());
+    let api = Api::<Secret>::namespaced(ctx.client.clone(), &namespace);
+    for name in ctx.world.secrets_of(&namespace, &uid) {
+        let secret = call("read the Secret of a key", api.get_opt(&name)).await?;
+        if let Some(secret) = secret.filter(holds_it) {
+            return Ok(Some(secret));
+        }
+    }
+    Ok(None)
 }
 
 /// Name of the Secret in which a key is handed out.

@@ -3,40 +3,50 @@
 use std::time::Duration;
 
 use crds::{McpApiKey, McpApiKeyStatus};
+use gateway_core::report::Conflict;
 use gateway_core::{KeyEntry, Minted};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::apply::Applied;
 use crate::conditions::{ACCEPTED, Holds, PROGRAMMED, READY, Verdict, conditions, ready};
-use crate::context::{Context, resync};
+use crate::context::{Context, resync_before};
 use crate::objects::{Error, write_status};
 
 pub(super) async fn update(
     ctx: &Context,
     key: &McpApiKey,
-    applied: &Applied,
+    applied: Applied,
 ) -> Result<Action, Error> {
-    if let Some(version) = applied.version {
-        ctx.gateways.reached(version).await;
+    if let Some(wait) = ctx.settle(&applied.resource).await {
+        return Ok(Action::requeue(wait));
     }
     let before = key.status.clone().unwrap_or_default();
     let namespace = key.namespace().unwrap_or_default();
-    let programmed = match applied.version {
-        Some(version) => ctx.gateways.programmed(&applied.resource, version),
-        None => Verdict::no("NotAccepted", "there is no valid version yet"),
+    let facts = Facts {
+        programmed: ctx.programmed(&applied.resource, applied.version, &applied.accepted),
+        conflict: ctx.gateways.conflicts(&applied.resource).into_iter().next(),
+        used: ctx.gateways.last_used(&namespace, &key.name_any()),
     };
-    let used = ctx.gateways.last_used(&namespace, &key.name_any());
-    let status = status(key, applied, programmed, used, &before);
+    let status = status(key, &applied, facts, &before);
     let api = Api::<McpApiKey>::namespaced(ctx.client.clone(), &namespace);
     let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
     ctx.term()?;
-    if write_status(&api, &key.name_any(), body, Some(&was)).await? {
+    if write_status(&api, &key.name_any(), body, &was).await? {
         ctx.tell(key, &before.conditions, &status.conditions).await;
     }
-    Ok(next_look(key, applied).map_or_else(resync, Action::requeue))
+    let next = next_look(key, &applied);
+    applied.refused.map_or_else(|| Ok(resync_before(next)), Err)
+}
+
+/// What the gateways say of a key.
+#[derive(Debug)]
+struct Facts {
+    programmed: Verdict,
+    conflict: Option<Conflict>,
+    used: Option<Timestamp>,
 }
 
 /// When time alone changes something: a rotation, the end of an overlap or of the key.
@@ -48,16 +58,14 @@ fn next_look(key: &McpApiKey, applied: &Applied) -> Option<Duration> {
         .chain(applied.next_rotation)
         .filter(|moment| applied.now < *moment);
     let wait = Duration::try_from(moments.min()?.duration_since(applied.now)).ok()?;
-    // Not a moment early. Far ones are left to the resync.
-    let wait = wait + Duration::from_millis(10);
-    (wait < Duration::from_secs(600)).then_some(wait)
+    // Not a moment early.
+    Some(wait + Duration::from_millis(10))
 }
 
 fn status(
     key: &McpApiKey,
     applied: &Applied,
-    programmed: Verdict,
-    used: Option<Timestamp>,
+    Facts { programmed, conflict, used }: Facts,
     before: &McpApiKeyStatus,
 ) -> McpApiKeyStatus {
     let mut verdicts = vec![(ACCEPTED, applied.accepted.clone()), (PROGRAMMED, programmed)];
@@ -66,6 +74,8 @@ fn status(
         ("Expired", Verdict::no("Expired", "the key has expired; set a later spec.expiresAt"))
     } else if key.spec.disabled {
         ("Disabled", Verdict::no("Disabled", "the key is disabled; set spec.disabled to false"))
+    } else if let Some(conflict) = conflict {
+        ("Invalid", Verdict::no("KeyConflict", conflict.message))
     } else {
         let ready = ready(&verdicts, "clients can call with the key");
         let phase = match (applied.accepted.holds, ready.holds) {
@@ -78,6 +88,9 @@ fn status(
     verdicts.push((READY, ready));
     let generation = key.metadata.generation;
     let minted = applied.entry.as_deref().and_then(newest);
+    // Uses are told to the minute; one before the key was made is of another of its name.
+    let made = key.metadata.creation_timestamp.as_ref().map(|made| made.0 - MINUTE);
+    let used = used.filter(|used| made.is_none_or(|made| made < *used));
     let used = used.max(before.last_used.as_ref().map(|time| time.0));
     McpApiKeyStatus {
         conditions: conditions(verdicts, &before.conditions, generation, applied.now),
@@ -96,6 +109,8 @@ fn status(
         last_used: used.map(Time),
     }
 }
+
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
 fn newest(entry: &KeyEntry) -> Option<&Minted> {
     entry.values.first()?.minted.as_ref()

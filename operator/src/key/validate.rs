@@ -1,7 +1,9 @@
 //! A key as gateways take it, or what is wrong with it. Performs no I/O.
 
+use std::sync::Arc;
+
 use crds::McpApiKey;
-use gateway_core::{Entry, Invalid, KeyValue, Minted, Pepper, References, Resource};
+use gateway_core::{Entry, Invalid, KeyValue, Minted, Pepper, Record, References, Resource};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -13,8 +15,9 @@ use crate::context::claim;
 pub(super) const MINTED_AT: &str = "fairway.dev/minted-at";
 /// Asks for a new key whenever its value changes.
 pub(super) const ROTATE: &str = "fairway.dev/rotate";
-/// Values of one key that work at a time: the newest, and those it overlaps with.
-const MOST_VALUES: usize = 4;
+/// Values of one key that work at a time: the newest, and those it overlaps with. An hourly rotation
+/// with an overlap of a day has 25.
+const MOST_VALUES: usize = 32;
 /// Of a key that is replaced by hand and has no rotation of its own.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 /// Characters of a key that are kept for people: of 64 digits they tell 5.
@@ -87,6 +90,17 @@ pub(super) fn validate(
     Ok(ValidKey { entry, fresh, next_rotation })
 }
 
+/// What a key is denied though its new version is not valid: to disable it, or to end it sooner,
+/// must not wait until the rest is mended.
+pub(super) fn denied(key: &McpApiKey, last: Option<&Record>) -> Option<Entry> {
+    let Entry::Key(last) = &last?.entry else { return None };
+    let mut denied = (**last).clone();
+    denied.disabled |= key.spec.disabled;
+    let ends = key.spec.expires_at.as_ref().map(|time| time.0);
+    denied.expires_at = denied.expires_at.into_iter().chain(ends).min();
+    (denied != **last).then(|| Entry::Key(Arc::new(denied)))
+}
+
 fn is_ours(secret: &Secret, uid: &str) -> bool {
     secret.owner_references().iter().any(|owner| owner.uid == uid)
 }
@@ -133,7 +147,10 @@ fn rotate(
 ) -> (Vec<KeyValue>, Option<Fresh>, Option<Timestamp>) {
     let now = observed.now;
     let rotation = key.spec.rotation.as_ref();
-    let interval = rotation.and_then(|rotation| duration(&rotation.interval));
+    // A key that has ended needs no other.
+    let has_ended = key.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
+    let rotates = rotation.filter(|_| !has_ended);
+    let interval = rotates.and_then(|rotation| duration(&rotation.interval));
     let overlap = rotation.map_or(Some(OVERLAP), |rotation| duration(&rotation.overlap));
     let request = key.annotations().get(ROTATE);
     let due = |minted: &Minted| interval.and_then(|interval| minted.at.checked_add(interval).ok());

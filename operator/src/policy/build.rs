@@ -31,7 +31,10 @@ pub(super) fn build(
             let record = Record::new(uid, metadata.generation.unwrap_or_default(), term, entry);
             (Some(record), Verdict::yes("Accepted", "the policy is valid"))
         }
-        Err(invalid) => (None, Verdict::no("Invalid", invalid.to_string())),
+        Err(invalid) => {
+            let in_force = observed.in_force.is_some();
+            (None, Verdict::refused("Invalid", &invalid.to_string(), in_force))
+        }
     };
     Desired {
         resource: reference(gateway_core::Kind::Policy, metadata),

@@ -1,6 +1,8 @@
 //! What a policy is looked at with. Reads from what is known already.
 
-use crds::{AppliesTo, McpPolicy};
+use std::collections::BTreeSet;
+
+use crds::{AppliesTo, McpApiKey, McpPolicy};
 use kube::ResourceExt;
 
 use crate::context::{Context, reference, version_in_force};
@@ -21,32 +23,36 @@ pub(super) fn observe(ctx: &Context, policy: &McpPolicy) -> Observed {
     let in_force = version_in_force(ctx.entries.of(&reference).as_ref(), &policy.metadata);
     let namespace = policy.namespace().unwrap_or_default();
     let keys = ctx.world.keys_in(&namespace);
-    let meant: Vec<_> = keys
-        .iter()
-        .filter(|key| {
-            let spec = &key.spec;
-            policy.spec.subjects.iter().any(|subject| {
-                subject.user.as_ref() == Some(&spec.user)
-                    || subject.group.as_ref().is_some_and(|group| spec.groups.contains(group))
-                    || subject.key.as_ref() == Some(&key.name_any())
-            })
+    let (keys, users) = meant(policy, keys.iter().filter_map(|key| key.0.as_ref().ok()));
+    let servers = named(policy, ctx.world.servers_known_to(&namespace));
+    let applies_to = AppliesTo { keys, users, servers };
+    Observed { in_force, applies_to }
+}
+
+/// The keys that a policy applies to: how many, and whose.
+fn meant<'a>(policy: &McpPolicy, keys: impl Iterator<Item = &'a McpApiKey>) -> (i32, Vec<String>) {
+    let is_meant = |key: &&McpApiKey| {
+        let spec = &key.spec;
+        policy.spec.subjects.iter().any(|subject| {
+            subject.user.as_ref() == Some(&spec.user)
+                || subject.group.as_ref().is_some_and(|group| spec.groups.contains(group))
+                || subject.key.as_ref() == Some(&key.name_any())
         })
-        .collect();
-    let mut users: Vec<String> = meant.iter().map(|key| key.spec.user.clone()).collect();
-    users.sort_unstable();
-    users.dedup();
-    users.truncate(MOST);
-    let named = |server: &str| {
-        let rules = policy.spec.rules.iter();
-        rules
-            .flat_map(|rule| &rule.servers)
-            .any(|pattern| gateway_core::names_server(pattern, server))
     };
-    let mut servers = ctx.world.servers_known_to(&namespace);
-    servers.retain(|server| named(server));
+    let users: Vec<&str> = keys.filter(is_meant).map(|key| &*key.spec.user).collect();
+    let count = i32::try_from(users.len()).unwrap_or(i32::MAX);
+    let users: BTreeSet<&str> = users.into_iter().collect();
+    (count, users.into_iter().take(MOST).map(str::to_owned).collect())
+}
+
+/// The servers that its rules name, of those that it can mean.
+fn named(policy: &McpPolicy, mut servers: Vec<String>) -> Vec<String> {
+    let patterns: BTreeSet<&String> =
+        policy.spec.rules.iter().flat_map(|rule| &rule.servers).collect();
+    servers.retain(|server| {
+        patterns.iter().any(|pattern| gateway_core::names_server(pattern, server))
+    });
     servers.sort_unstable();
     servers.truncate(MOST);
-    let applies_to =
-        AppliesTo { keys: i32::try_from(meant.len()).unwrap_or(i32::MAX), users, servers };
-    Observed { in_force, applies_to }
+    servers
 }

@@ -2,51 +2,48 @@
 
 use crds::{McpPolicy, McpPolicyStatus};
 use jiff::Timestamp;
+use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::apply::Applied;
 use crate::conditions::{ACCEPTED, PROGRAMMED, READY, Verdict, conditions, ready};
-use crate::context::Context;
+use crate::context::{Context, resync};
 use crate::objects::{Error, write_status};
 
 pub(super) async fn update(
     ctx: &Context,
     policy: &McpPolicy,
     applied: &Applied,
-) -> Result<(), Error> {
-    if let Some(version) = applied.version {
-        ctx.gateways.reached(version).await;
+) -> Result<Action, Error> {
+    if let Some(wait) = ctx.settle(&applied.resource).await {
+        return Ok(Action::requeue(wait));
     }
     let before = policy.status.clone().unwrap_or_default();
-    let status = status(ctx, policy, applied, &before, Timestamp::now());
+    let programmed = ctx.programmed(&applied.resource, applied.version, &applied.accepted);
+    let status = status(policy, applied, programmed, &before, Timestamp::now());
     let api =
         Api::<McpPolicy>::namespaced(ctx.client.clone(), &policy.namespace().unwrap_or_default());
     let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
     ctx.term()?;
-    if write_status(&api, &policy.name_any(), body, Some(&was)).await? {
+    if write_status(&api, &policy.name_any(), body, &was).await? {
         ctx.tell(policy, &before.conditions, &status.conditions).await;
     }
-    Ok(())
+    Ok(resync())
 }
 
 fn status(
-    ctx: &Context,
     policy: &McpPolicy,
     applied: &Applied,
+    programmed: Verdict,
     before: &McpPolicyStatus,
     now: Timestamp,
 ) -> McpPolicyStatus {
-    let Applied { resource, version, accepted, applies_to } = applied;
-    let programmed = match version {
-        Some(version) => ctx.gateways.programmed(resource, *version),
-        None => Verdict::no("NotAccepted", "there is no valid version yet"),
-    };
-    let mut verdicts = vec![(ACCEPTED, accepted.clone()), (PROGRAMMED, programmed)];
+    let mut verdicts = vec![(ACCEPTED, applied.accepted.clone()), (PROGRAMMED, programmed)];
     verdicts.push((READY, ready(&verdicts, "the policy is in force")));
     let generation = policy.metadata.generation;
     McpPolicyStatus {
         conditions: conditions(verdicts, &before.conditions, generation, now),
         observed_generation: generation,
-        applies_to: Some(applies_to.clone()),
+        applies_to: Some(applied.applies_to.clone()),
     }
 }

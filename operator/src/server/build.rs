@@ -5,7 +5,7 @@ use gateway_core::{Kind, Record, ResourceRef};
 use kube::ResourceExt;
 
 use super::observe::Observed;
-use super::validate::{Refusal, ValidServer};
+use super::validate::{Refusal, ValidServer, denied};
 use super::verify::Lists;
 use super::workload::{Objects, objects};
 use crate::conditions::Verdict;
@@ -16,12 +16,22 @@ use crate::lease::Term;
 pub(super) struct Desired {
     pub(super) resource: ResourceRef,
     pub(super) workload: Workload,
-    /// None leaves the last good one in force.
-    pub(super) record: Option<Record>,
+    pub(super) table: Table,
     pub(super) in_force: Option<u64>,
     pub(super) lists: Lists,
     pub(super) accepted: Verdict,
     pub(super) address: Option<String>,
+}
+
+/// What gateways are told.
+#[derive(Debug)]
+pub(super) enum Table {
+    /// This.
+    Serve(Box<Record>),
+    /// What they know already, if anything.
+    AsItIs,
+    /// Nothing: where the last good version leads is somebody else's by now, or may be soon.
+    Withdraw,
 }
 
 /// What runs.
@@ -44,11 +54,14 @@ pub(super) fn build(
 ) -> Desired {
     let resource = reference(Kind::Server, &server.metadata);
     let in_force = observed.in_force;
+    let serve = |entry| {
+        let (uid, generation) = (server.uid().unwrap_or_default(), server.metadata.generation);
+        Table::Serve(Box::new(Record::new(uid, generation.unwrap_or_default(), term, entry)))
+    };
+    let last = || if observed.leads_home { Table::AsItIs } else { Table::Withdraw };
     match valid {
         Ok(ValidServer { entry, address, lists }) => {
-            let (uid, generation) = (server.uid().unwrap_or_default(), server.metadata.generation);
-            let record =
-                entry.map(|entry| Record::new(uid, generation.unwrap_or_default(), term, entry));
+            let table = entry.map_or_else(last, serve);
             let workload = match &server.spec.workload {
                 Some(workload) => {
                     let objects =
@@ -60,22 +73,26 @@ pub(super) fn build(
             Desired {
                 resource,
                 workload,
-                record,
+                table,
                 in_force,
                 lists,
                 accepted: Verdict::yes("Accepted", "the resource is valid"),
                 address: Some(address),
             }
         }
-        Err(refusal) => Desired {
-            resource,
-            workload: Workload::AsItIs,
-            record: None,
-            in_force,
-            lists: Lists::default(),
-            accepted: Verdict::no(refusal.reason(), refusal.to_string()),
-            address: None,
-        },
+        Err(refusal) => {
+            let stays = in_force.is_some() && observed.leads_home;
+            let denied = denied(server, observed.record.as_deref().filter(|_| stays));
+            Desired {
+                resource,
+                workload: Workload::AsItIs,
+                table: denied.map_or_else(last, serve),
+                in_force,
+                lists: Lists::default(),
+                accepted: Verdict::refused(refusal.reason(), &refusal.to_string(), stays),
+                address: None,
+            }
+        }
     }
 }
 
@@ -84,10 +101,15 @@ fn is_stateful(server: &McpServer, observed: &Observed) -> bool {
     match server.spec.session {
         crds::SessionMode::PerClient => true,
         crds::SessionMode::Shared => false,
-        crds::SessionMode::Auto => observed
-            .views
-            .iter()
-            .filter_map(|view| view.report.as_ref()?.about.as_ref())
-            .any(|about| about.stateful),
+        crds::SessionMode::Auto => {
+            let views = observed.views.iter();
+            let mut abouts = views.filter_map(|view| view.report.as_ref()?.about.as_ref());
+            let first = abouts.next().map(|about| about.stateful);
+            // Until a gateway says something it is as it was found to be before.
+            match first {
+                None => observed.live.headless.is_some(),
+                Some(first) => first || abouts.any(|about| about.stateful),
+            }
+        }
     }
 }

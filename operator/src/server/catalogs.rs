@@ -1,28 +1,30 @@
 //! The lists of servers as they were verified, kept beside the entries: a gateway starts with them,
 //! and a definition that changes is noticed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use gateway_core::{Catalog, DefinitionHash};
+use gateway_core::{Catalog, DefinitionHash, Kind, Namespace, ResourceRef};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
-use crate::entries::{catalog_name, is_not_found, version};
+use crate::entries::version;
 use crate::lease::Leadership;
-use crate::objects::{Error, FIELD_MANAGER, call};
+use crate::objects::{Error, absent_is_fine, call, exactly, put};
 
 /// Of a Secret that holds a list.
 pub(crate) const CATALOG_TYPE: &str = "fairway.dev/catalog";
 /// Largest Secret, less what stands around the list. A larger list is not kept; gateways then wait
 /// for the server.
 const MAX_STORED: usize = 1_000_000;
+
+/// Of the name of such a Secret.
+const PREFIX: &str = "catalog.";
 
 /// The hash of each tool's definition, by its name.
 pub(crate) type Definitions = BTreeMap<String, DefinitionHash>;
@@ -53,16 +55,22 @@ pub(crate) fn definitions(catalog: &Catalog) -> Definitions {
     catalog.tools().iter().map(|tool| (tool.name.to_string(), tool.hash)).collect()
 }
 
+/// Whether the hashes of its tools fit into a Secret, twice: as they are and as they were accepted.
+pub(crate) fn fits(catalog: &Catalog) -> bool {
+    // 32 digits, and what JSON puts around them; a name may be escaped to six times its length.
+    let size = |name: &str| 6 * name.len() + 40;
+    catalog.tools().iter().map(|tool| 2 * size(&tool.name)).sum::<usize>() <= MAX_STORED
+}
+
 #[derive(Debug, Clone)]
 struct Stored {
     version: u64,
     secret: Option<String>,
     verified: Option<Verified>,
-    /// The list itself, compressed; kept to be written again beside what is accepted.
-    packed: Arc<[u8]>,
 }
 
-/// All lists that were verified.
+/// All lists that were verified. The lists themselves are not kept here: they may be large, and are
+/// read again in the rare case that they are needed.
 #[derive(Debug)]
 pub(crate) struct Catalogs {
     api: Api<Secret>,
@@ -86,6 +94,18 @@ impl Catalogs {
         self.seen.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// The servers of which there are lists, and their UIDs.
+    pub(crate) fn all(&self) -> Vec<(ResourceRef, String)> {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let server = |(name, stored): (&String, &Stored)| {
+            let (namespace, server) = name.strip_prefix(PREFIX)?.split_once('.')?;
+            let namespace = Namespace::new(namespace);
+            let resource = ResourceRef { namespace, kind: Kind::Server, name: server.into() };
+            Some((resource, stored.verified.as_ref()?.uid.clone()))
+        };
+        seen.iter().filter_map(server).collect()
+    }
+
     /// Takes in what the apiserver tells of a list.
     pub(crate) fn saw(&self, secret: &Secret) {
         let stored = parse(secret);
@@ -97,21 +117,12 @@ impl Catalogs {
     }
 
     /// Takes in that a list is gone.
-    pub(crate) fn lost(&self, secret: &Secret) {
+    pub(crate) fn lost(&self, name: &str, version: u64) {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        seen.remove(&secret.name_any());
-    }
-
-    /// After a full list: forgets what was not in it.
-    pub(crate) fn retain(&self, listed: &HashSet<String>) {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|name, _| listed.contains(name));
-    }
-
-    /// Those whose server is not among these, by namespace, name and UID.
-    pub(crate) fn without(&self, servers: &HashSet<String>) -> Vec<String> {
-        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        seen.keys().filter(|name| !servers.contains(*name)).cloned().collect()
+        // It may have been written anew already.
+        if seen.get(name).is_some_and(|known| known.version <= version) {
+            seen.remove(name);
+        }
     }
 
     /// Keeps a list; `catalog` is none when only what is accepted is another.
@@ -127,10 +138,9 @@ impl Catalogs {
     ) -> Result<(), Error> {
         let name = catalog_name(namespace, server);
         let before = self.stored(&name);
-        let packed = match (catalog, &before) {
-            (Some(catalog), _) => pack(&catalog.to_json()),
-            (None, Some(before)) => before.packed.to_vec(),
-            (None, None) => Vec::new(),
+        let packed = match catalog {
+            Some(catalog) => pack(&catalog.to_json()),
+            None => self.packed(&name).await?,
         };
         let json = |definitions: &Definitions| serde_json::to_vec(definitions);
         let mut data = BTreeMap::from([
@@ -146,7 +156,7 @@ impl Catalogs {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                resource_version: before.map(|before| before.version.to_string()),
+                resource_version: before.as_ref().map(|before| before.version.to_string()),
                 labels: Some(BTreeMap::from([(
                     "app.kubernetes.io/managed-by".to_owned(),
                     "fairway".to_owned(),
@@ -158,32 +168,39 @@ impl Catalogs {
             ..Secret::default()
         };
         self.leadership.term().ok_or(Error::NotLeader)?;
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(&secret);
-        let written = call("keep a list of tools", self.api.patch(&name, &params, &patch)).await?;
+        let existed = before.is_some();
+        let written = put("keep a list of tools", &self.api, &name, &secret, existed).await?;
         self.saw(&written);
+        tracing::info!(namespace, server, hash = %verified.hash, "a list of tools is kept");
         Ok(())
     }
 
-    /// Deletes the list of a server that is gone.
+    /// The list itself, compressed, as it is stored; empty if it is not.
+    async fn packed(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let secret = call("read a list of tools", self.api.get_opt(name)).await?;
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        Ok(data.get("catalog").map(|packed| packed.0.clone()).unwrap_or_default())
+    }
+
+    /// Deletes the list of a server, if it is of the one with this UID.
     ///
     /// # Errors
     /// See [`Error`].
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
-        let Some(stored) = self.stored(name) else { return Ok(()) };
-        self.leadership.term().ok_or(Error::NotLeader)?;
-        let preconditions = Preconditions {
-            uid: stored.secret.clone(),
-            resource_version: Some(stored.version.to_string()),
-        };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match call("delete a list of tools", self.api.delete(name, &params)).await {
-            Err(Error::Kube(_, error)) if is_not_found(&error) => {}
-            other => {
-                other?;
-            }
+    pub(crate) async fn delete(
+        &self,
+        namespace: &str,
+        server: &str,
+        uid: &str,
+    ) -> Result<(), Error> {
+        let name = catalog_name(namespace, server);
+        let Some(stored) = self.stored(&name) else { return Ok(()) };
+        if stored.verified.as_ref().is_some_and(|verified| verified.uid != uid) {
+            return Ok(());
         }
-        self.seen.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.leadership.term().ok_or(Error::NotLeader)?;
+        let params = exactly(stored.secret, stored.version);
+        absent_is_fine(call("delete a list of tools", self.api.delete(&name, &params)).await)?;
+        self.lost(&name, stored.version);
         Ok(())
     }
 }
@@ -208,10 +225,10 @@ fn parse(secret: &Secret) -> Stored {
             accepted: map("accepted")?,
         })
     };
-    Stored {
-        version: version(&secret.metadata),
-        secret: secret.uid(),
-        verified: verified(),
-        packed: bytes("catalog").unwrap_or_default().into(),
-    }
+    Stored { version: version(&secret.metadata), secret: secret.uid(), verified: verified() }
+}
+
+/// Name of the Secret that keeps a server's list. Both are labels of at most 63 characters.
+fn catalog_name(namespace: &str, server: &str) -> String {
+    format!("{PREFIX}{namespace}.{server}")
 }

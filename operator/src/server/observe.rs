@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crds::{McpServer, SecretKeyRef};
 use gateway_core::report::ServerId;
-use gateway_core::{Catalog, DefinitionHash, Kind, Namespace, Secrets, ServerName};
+use gateway_core::{Catalog, DefinitionHash, Entry, Kind, Namespace, Record, Secrets, ServerName};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::catalogs::Verified;
 use super::names::{headless_name, object_name};
+use super::validate::{cluster_ip, is_filled_by_kubernetes};
 use crate::context::{Context, reference, version_in_force};
 use crate::gateways::View;
 use crate::gateways::stream::fetch_catalog;
@@ -22,6 +23,10 @@ use crate::objects::{Error, call};
 pub(super) struct Observed {
     /// Of its entry, if it has one.
     pub(super) in_force: Option<u64>,
+    /// The entry that is in force.
+    pub(super) record: Option<Arc<Record>>,
+    /// Whether the place that the entry leads to is still this namespace's.
+    pub(super) leads_home: bool,
     /// The Secrets it names.
     pub(super) secrets: Secrets,
     /// The Service it names.
@@ -47,6 +52,16 @@ pub(super) struct Live {
     pub(super) pods: Vec<Arc<Pod>>,
 }
 
+impl Live {
+    pub(super) fn is_empty(&self) -> bool {
+        self.service_account.is_none()
+            && self.deployment.is_none()
+            && self.service.is_none()
+            && self.headless.is_none()
+            && self.network_policy.is_none()
+    }
+}
+
 pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observed, Error> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let uid = server.uid().unwrap_or_default();
@@ -56,8 +71,12 @@ pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observe
     let views = ctx.gateways.views(&id, &uid);
     let verified = ctx.catalogs.of(&namespace, &name, &uid);
     let object = object_name(&name);
+    let in_force = version_in_force(stored.as_ref(), &server.metadata);
+    let record = stored.filter(|_| in_force.is_some()).and_then(|stored| stored.record);
     Ok(Observed {
-        in_force: version_in_force(stored.as_ref(), &server.metadata),
+        in_force,
+        leads_home: record.as_ref().is_none_or(|record| leads_home(ctx, record, &namespace)),
+        record,
         secrets: secrets(ctx, server, &namespace).await?,
         service: server
             .spec
@@ -75,6 +94,20 @@ pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observe
         news: news(ctx, &views, verified.as_ref(), &id).await,
         views,
         verified,
+    })
+}
+
+/// Whether what an entry dials is still the Service that it names: a cluster IP that is given back
+/// may be another tenant's the next moment.
+fn leads_home(ctx: &Context, record: &Record, namespace: &str) -> bool {
+    let Entry::Server(entry) = &record.entry else { return true };
+    // Of a URL the gateway looks up the address itself, each time.
+    let Some(dialled) = entry.endpoint.address else { return true };
+    let host = entry.endpoint.streamable.host().unwrap_or_default();
+    let service = host.split('.').next().unwrap_or_default();
+    let service = ctx.world.service(namespace, service);
+    service.is_some_and(|service| {
+        is_filled_by_kubernetes(&service) && cluster_ip(&service) == Some(dialled)
     })
 }
 
@@ -120,10 +153,10 @@ async fn news(
     let json = match fetch_catalog(&address, namespace, name, &ctx.keyring.admin).await {
         Ok(json) => json,
         Err(error) => {
-            tracing::info!(namespace, name, %error, "cannot fetch a list of tools yet");
+            tracing::info!(namespace, name, %error, "a list of tools cannot be fetched yet");
             return None;
         }
     };
-    // It may have changed again; then another report is on its way.
+    // It may have changed again: then another report is on its way.
     Catalog::from_json(&json).ok().filter(|catalog| catalog.hash() == hash)
 }

@@ -1,11 +1,14 @@
 //! The status of a server.
 
+use std::time::Duration;
+
 use crds::{McpServer, McpServerStatus, ProtocolStatus, ToolsStatus};
 use gateway_core::report::ServerState;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::apply::Applied;
@@ -14,42 +17,52 @@ use super::verify::{ACCEPT, unaccepted};
 use crate::conditions::{
     ACCEPTED, AVAILABLE, Holds, PROGRAMMED, READY, VERIFIED, Verdict, conditions, ready,
 };
-use crate::context::Context;
+use crate::context::{Context, resync};
 use crate::objects::{Error, write_status};
+
+/// Reason of a condition: the definitions of tools are others than they were.
+const CHANGED: &str = "ToolsChanged";
+/// Before a list that could not be fetched is fetched again.
+const FETCH: Duration = Duration::from_secs(2);
 
 pub(super) async fn update(
     ctx: &Context,
     server: &McpServer,
     observed: &Observed,
-    applied: &Applied,
-) -> Result<(), Error> {
-    if let Some(version) = applied.version {
-        ctx.gateways.reached(version).await;
-    }
-    let before = server.status.clone().unwrap_or_default();
-    let programmed = match applied.version {
-        Some(version) => ctx.gateways.programmed(&applied.resource, version),
-        None if applied.accepted.holds == Holds::Yes => {
-            Verdict::no("Pending", "its Service has no address yet")
-        }
-        None => Verdict::no("NotAccepted", "there is no valid version yet"),
-    };
-    let conflicts = ctx.gateways.conflicts(&applied.resource);
-    let conflicts: Vec<String> = conflicts.into_iter().map(|conflict| conflict.message).collect();
-    let verified = verified(server, observed, applied, &conflicts);
-    let status = status(server, observed, applied, [programmed, verified], &before);
-    let api =
-        Api::<McpServer>::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
-    let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
-    ctx.term()?;
-    if write_status(&api, &server.name_any(), body, Some(&was)).await? {
-        ctx.tell(server, &before.conditions, &status.conditions).await;
-    }
+    applied: Applied,
+) -> Result<Action, Error> {
     if let Some(change) = &applied.change {
         let note = format!("the server changed the definitions of its tools: {change}");
         ctx.publish(server, false, "ToolsChanged", &note).await;
     }
-    Ok(())
+    if let Some(wait) = ctx.settle(&applied.resource).await {
+        return Ok(Action::requeue(wait));
+    }
+    let before = server.status.clone().unwrap_or_default();
+    let programmed = ctx.programmed(&applied.resource, applied.version, &applied.accepted);
+    let conflicts = ctx.gateways.conflicts(&applied.resource);
+    let conflicts: Vec<String> = conflicts.into_iter().map(|conflict| conflict.message).collect();
+    let verified = verified(server, observed, &applied, &conflicts);
+    let status = status(server, observed, &applied, [programmed, verified], &before);
+    let api =
+        Api::<McpServer>::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
+    let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
+    ctx.term()?;
+    if write_status(&api, &server.name_any(), body, &was).await? {
+        ctx.tell(server, &before.conditions, &status.conditions).await;
+    }
+    match applied.refused {
+        Some(refused) => Err(refused),
+        // A list that could not be fetched: nobody tells when it can be.
+        None if is_behind(observed, &applied) => Ok(Action::requeue(FETCH)),
+        None => Ok(resync()),
+    }
+}
+
+/// Whether the list that is kept is not the one that the gateways have.
+fn is_behind(observed: &Observed, applied: &Applied) -> bool {
+    let kept = applied.verified.as_ref().map(|verified| verified.hash);
+    !applied.too_large && agreed(&observed.views).is_some_and(|hash| kept != Some(hash))
 }
 
 fn status(
@@ -60,6 +73,7 @@ fn status(
     before: &McpServerStatus,
 ) -> McpServerStatus {
     let now = Timestamp::now();
+    let verified = as_it_was(verified, applied, before);
     let is_verified = verified.holds == Holds::Yes;
     let mut verdicts = vec![
         (ACCEPTED, applied.accepted.clone()),
@@ -101,6 +115,21 @@ fn status(
     }
 }
 
+/// That the definitions changed stays to be read until the next list.
+fn as_it_was(verified: Verdict, applied: &Applied, before: &McpServerStatus) -> Verdict {
+    let hash = applied.verified.as_ref().map(|verified| verified.hash.to_string());
+    let same = hash.is_some() && hash.as_ref() == before.tools.as_ref().map(|tools| &tools.hash);
+    let told = before.conditions.iter().find(|condition| {
+        condition.type_ == VERIFIED && condition.status == "True" && condition.reason == CHANGED
+    });
+    match told {
+        Some(told) if same && verified.reason == VERIFIED => {
+            Verdict::yes(CHANGED, told.message.clone())
+        }
+        _ => verified,
+    }
+}
+
 /// Whether its pods run.
 fn available(server: &McpServer, observed: &Observed) -> Verdict {
     let Some(workload) = &server.spec.workload else {
@@ -109,56 +138,63 @@ fn available(server: &McpServer, observed: &Observed) -> Verdict {
     if workload.replicas == 0 {
         return Verdict::no("ScaledToZero", "spec.workload.replicas is 0");
     }
-    let running = |deployment: &Deployment| {
-        let status = deployment.status.as_ref()?;
-        (status.observed_generation >= deployment.metadata.generation)
-            .then(|| status.available_replicas.unwrap_or_default())
-    };
-    let count = observed.live.deployment.as_deref().and_then(running);
+    // Of all versions: while one replaces another the server can be called.
+    let running = |deployment: &Deployment| deployment.status.as_ref()?.available_replicas;
+    let count = observed.live.deployment.as_deref().and_then(running).unwrap_or_default();
     let trouble = observed.live.pods.iter().find_map(|pod| trouble(pod));
+    let are = match count {
+        0 => String::new(),
+        1 => "1 pod is available".to_owned(),
+        many => format!("{many} pods are available"),
+    };
     match (count, trouble) {
-        (Some(count @ 1..), None) => {
-            Verdict::yes("Available", format!("{count} pods are available"))
+        (0, None) => Verdict::no("Starting", "no pod is available yet"),
+        (0, Some((reason, message))) => Verdict::no(reason, message),
+        (_, None) => Verdict::yes(AVAILABLE, are),
+        (_, Some((_, message))) => {
+            Verdict::yes("Degraded", format!("{are}, but another does not start: {message}"))
         }
-        (Some(count @ 1..), Some((_, message))) => Verdict::yes(
-            "Degraded",
-            format!("{count} pods are available, but another does not start: {message}"),
-        ),
-        (_, Some((reason, message))) => Verdict::no(reason, message),
-        (_, None) => Verdict::no("Starting", "no pod is available yet"),
     }
 }
 
-/// Why a pod does not start.
+/// Why a pod does not start. One that is to end need not.
 fn trouble(pod: &Pod) -> Option<(&'static str, String)> {
-    let status = pod.status.as_ref()?;
+    let status = pod.status.as_ref().filter(|_| pod.metadata.deletion_timestamp.is_none())?;
     let unscheduled = status
         .conditions
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .map(|condition| ("Unschedulable", condition.message.clone().unwrap_or_default()));
-    let waiting = status.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let said = waiting.message.clone().unwrap_or_default();
-        let image = &container.image;
-        match waiting.reason.as_deref()? {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-                Some(("ImageNotPulled", format!("the image {image} cannot be pulled: {said}")))
-            }
-            "CrashLoopBackOff" => {
-                let pod = pod.name_any();
-                let message =
-                    format!("the container ends soon after it starts; see kubectl logs {pod}");
-                Some(("CrashLoop", message))
-            }
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                Some(("ContainerNotStarted", said))
-            }
-            _ => None,
+    let containers = status.container_statuses.iter().flatten();
+    containers.filter_map(|container| stuck(pod, container)).next().or(unscheduled)
+}
+
+/// Why a container does not start.
+fn stuck(pod: &Pod, container: &ContainerStatus) -> Option<(&'static str, String)> {
+    let state = container.state.as_ref()?;
+    let waiting = state.waiting.clone().unwrap_or_default();
+    let said = waiting.message.unwrap_or_default();
+    let image = &container.image;
+    // Between two attempts it waits, runs or has ended: that is one trouble, not three.
+    let ended = state.terminated.is_some()
+        || container.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+    let crashes = container.restart_count > 1 && !container.ready && ended;
+    match waiting.reason.as_deref() {
+        Some("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName") => {
+            Some(("ImageNotPulled", format!("the image {image} cannot be pulled: {said}")))
         }
-    });
-    waiting.or(unscheduled)
+        Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            Some(("ContainerNotStarted", said))
+        }
+        reason if crashes || reason == Some("CrashLoopBackOff") => {
+            let pod = pod.name_any();
+            let message =
+                format!("the container ends soon after it starts; see kubectl logs {pod}");
+            Some(("CrashLoop", message))
+        }
+        _ => None,
+    }
 }
 
 /// Whether every ready gateway listed the same tools.
@@ -194,7 +230,11 @@ fn verified(
         let message = format!("gateways see different lists of tools: {}", all.join(", "));
         return Verdict::no("GatewaysDisagree", message);
     }
-    let Some(verified) = &applied.verified else {
+    if applied.too_large {
+        let message = "it lists more tools than can be kept; allow fewer of them at the server";
+        return Verdict::no("ListTooLarge", message);
+    }
+    let Some(verified) = applied.verified.as_ref().filter(|_| !is_behind(observed, applied)) else {
         return Verdict::no("Pending", "its list of tools is being looked at");
     };
     if let Some(difference) = unaccepted(server, verified) {
@@ -204,10 +244,21 @@ fn verified(
             server.name_any(),
             verified.hash,
         );
-        return Verdict::no("ToolsChanged", message);
+        return Verdict::no(CHANGED, message);
     }
+    let count = verified.tools.len();
+    let are = if count == 1 {
+        "1 tool is listed".to_owned()
+    } else {
+        format!("{count} tools are listed")
+    };
     if !conflicts.is_empty() {
         return Verdict::yes("NameConflict", conflicts.join("; "));
     }
-    Verdict::yes("Verified", format!("{} tools are listed", verified.tools.len()))
+    match &applied.change {
+        Some(change) => {
+            Verdict::yes(CHANGED, format!("{are}; their definitions changed: {change}"))
+        }
+        None => Verdict::yes(VERIFIED, are),
+    }
 }

@@ -1,9 +1,10 @@
 //! A server as gateways take it, or what is wrong with it. Performs no I/O.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crds::{McpServer, ServiceRef, ToolChanges};
-use gateway_core::{Entry, Invalid, Pepper, Place, References, Resource};
+use gateway_core::{Entry, Invalid, Pepper, Place, Record, References, Resource};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
@@ -71,7 +72,13 @@ pub(super) fn validate(
     };
     let lists = lists(server, observed);
     let quarantine = spec.tool_changes == ToolChanges::Quarantine;
-    let accepted = lists.kept(observed).filter(|_| quarantine).map(|kept| kept.accepted.clone());
+    let accepted = match lists.kept(observed) {
+        Some(kept) => Some(kept.accepted.clone()),
+        // What cannot be told from what was accepted is not shown.
+        None if lists.too_large => Some(Arc::default()),
+        None => None,
+    };
+    let accepted = accepted.filter(|_| quarantine);
     let known = place.as_ref().is_none_or(|(_, known)| *known);
     let references = References {
         place: place.map(|(place, _)| place),
@@ -91,6 +98,16 @@ pub(super) fn validate(
     Ok(ValidServer { entry: known.then_some(entry), address, lists })
 }
 
+/// What a server is denied though its new version is not valid: not to be exposed any more must not
+/// wait until the rest is mended.
+pub(super) fn denied(server: &McpServer, last: Option<&Record>) -> Option<Entry> {
+    let Entry::Server(last) = &last?.entry else { return None };
+    let mut denied = (**last).clone();
+    let exposed = server.spec.expose_to.as_deref().unwrap_or_default();
+    denied.exposed_to.retain(|to| exposed.iter().any(|name| name == to.as_str()));
+    (denied != **last).then(|| Entry::Server(Arc::new(denied)))
+}
+
 fn place(server: &McpServer, name: &str, port: u16, address: Option<IpAddr>) -> Place {
     Place {
         host: format!("{name}.{}.svc", server.namespace().unwrap_or_default()),
@@ -99,8 +116,7 @@ fn place(server: &McpServer, name: &str, port: u16, address: Option<IpAddr>) -> 
     }
 }
 
-/// Where a Service of the user is reached. Only one that Kubernetes itself fills with pods of this
-/// namespace is taken: others could lead anywhere.
+/// Where a Service of the user is reached.
 fn given_service(
     server: &McpServer,
     ServiceRef { name, port }: &ServiceRef,
@@ -113,7 +129,7 @@ fn given_service(
     if spec.type_.as_deref() == Some("ExternalName") {
         return wrong("is of type ExternalName; write its target into spec.url");
     }
-    if spec.selector.as_ref().is_none_or(std::collections::BTreeMap::is_empty) {
+    if !is_filled_by_kubernetes(service) {
         return wrong(
             "has no selector; only Services that select pods of this namespace are taken",
         );
@@ -134,8 +150,18 @@ fn given_service(
     Ok(place(server, name, port, Some(address)))
 }
 
-fn cluster_ip(service: &Service) -> Option<IpAddr> {
+/// The address of a Service, if it has one of its own.
+pub(super) fn cluster_ip(service: &Service) -> Option<IpAddr> {
     service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
+}
+
+/// Whether a Service sends to pods of its namespace that Kubernetes itself selects: others could
+/// lead anywhere.
+pub(super) fn is_filled_by_kubernetes(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.type_.as_deref() != Some("ExternalName")
+            && spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
+    })
 }
 
 /// Whether what is to run has its names to itself.

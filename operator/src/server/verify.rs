@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::{McpServer, ToolChanges};
 use kube::ResourceExt;
 
-use super::catalogs::{Definitions, Verified, definitions};
+use super::catalogs::{Definitions, Verified, definitions, fits};
 use super::observe::Observed;
 
 /// Accepts changed tools: its value is the hash that was looked at.
@@ -19,6 +19,8 @@ pub(super) struct Lists {
     pub(super) keep: Option<Verified>,
     /// How the definitions differ from those before; for people.
     pub(super) change: Option<String>,
+    /// Whether the list is too large to be kept.
+    pub(super) too_large: bool,
 }
 
 impl Lists {
@@ -38,7 +40,10 @@ pub(super) fn lists(server: &McpServer, observed: &Observed) -> Lists {
     };
     match (&observed.verified, &observed.news) {
         (None, None) => Lists::default(),
-        (None, Some(catalog)) => Lists { keep: Some(Verified::first(uid, catalog)), change: None },
+        (_, Some(catalog)) if !fits(catalog) => Lists { too_large: true, ..Lists::default() },
+        (None, Some(catalog)) => {
+            Lists { keep: Some(Verified::first(uid, catalog)), ..Lists::default() }
+        }
         (Some(before), Some(catalog)) => {
             let tools = Arc::new(definitions(catalog));
             let change = (before.tools != tools).then(|| difference(&before.tools, &tools));
@@ -46,13 +51,13 @@ pub(super) fn lists(server: &McpServer, observed: &Observed) -> Lists {
             let accepted =
                 if accepts(hash.to_string()) { tools.clone() } else { before.accepted.clone() };
             let keep = Verified { uid: uid.to_owned(), hash, tools, accepted };
-            Lists { keep: Some(keep), change }
+            Lists { keep: Some(keep), change, too_large: false }
         }
         (Some(before), None) => {
             let behind = before.accepted != before.tools && accepts(before.hash.to_string());
             let keep =
                 behind.then(|| Verified { accepted: before.tools.clone(), ..before.clone() });
-            Lists { keep, change: None }
+            Lists { keep, ..Lists::default() }
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::ready;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -49,8 +50,18 @@ pub(super) enum Touch<'a, K> {
     Listed,
 }
 
+impl<'a, K> Touch<'a, K> {
+    /// What it is about.
+    pub(super) fn object(&self) -> Option<&'a K> {
+        match self {
+            Self::Seen(object) | Self::Gone(object) | Self::Missing(object) => Some(object),
+            Self::Listed => None,
+        }
+    }
+}
+
 /// One or more watches of a kind.
-type Watches<K> = Vec<Watch<futures_util::stream::BoxStream<'static, Event<K>>>>;
+type Watches<K> = Vec<Watch<BoxStream<'static, Event<K>>>>;
 
 impl Scope {
     /// In every namespace that is watched.
@@ -87,11 +98,7 @@ impl Scope {
     }
 
     /// Goes on for ever, whatever goes wrong.
-    fn events<K>(
-        &self,
-        api: Api<K>,
-        config: watcher::Config,
-    ) -> futures_util::stream::BoxStream<'static, Event<K>>
+    fn events<K>(&self, api: Api<K>, config: watcher::Config) -> BoxStream<'static, Event<K>>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
