@@ -14,6 +14,7 @@ mod mock;
 mod nginx;
 mod process;
 mod procfs;
+mod propagation;
 mod results;
 mod streams;
 mod table;
@@ -84,6 +85,8 @@ enum Target {
 /// The pieces this binary plays in processes of their own.
 #[derive(Debug, Subcommand)]
 enum Piece {
+    /// Measures how fast changes in a cluster reach clients.
+    Propagation(propagation::Options),
     #[command(hide = true)]
     Mock,
     #[command(hide = true)]
@@ -112,8 +115,12 @@ struct Running {
 pub fn run(cli: Cli) -> Result<()> {
     let Some(piece) = cli.piece else { return measure(&cli.plan) };
 
-    process::die_with_parent()?;
+    // The others are pieces of another one of this, and end with it.
+    if !matches!(piece, Piece::Propagation(_)) {
+        process::die_with_parent()?;
+    }
     match piece {
+        Piece::Propagation(options) => propagation::run(&options),
         Piece::Mock => mock::serve(),
         Piece::Floor(options) => floor::serve(&options),
         Piece::Load(options) => load::generate(&options),

@@ -83,7 +83,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
 }
 
 async fn measure(options: &Options) -> Result<String> {
-    let release = if options.rough { Release::shared().await? } else { Release::measured().await? };
+    let release =
+        if options.rough { Release::shared().await? } else { Release::measured().await? };
     let scene = Scene::set(&release).await?;
     let mut rounds = Vec::new();
     for &present in &options.present {
