@@ -61,11 +61,7 @@ pub(crate) async fn output(
 }
 
 /// Asks until the answer is yes. An answer that is an error counts as no, and is told at the deadline.
-pub(crate) async fn until<F>(
-    what: &str,
-    deadline: Duration,
-    mut answer: impl FnMut() -> F,
-) -> Result<()>
+pub async fn until<F>(what: &str, deadline: Duration, mut answer: impl FnMut() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
 {

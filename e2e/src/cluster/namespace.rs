@@ -127,7 +127,7 @@ async fn bury(name: String, access: Access, failed: bool) -> Result<()> {
     access.kubectl(&["delete", "namespace", &name, "--wait=false"]).await.map(drop)
 }
 
-async fn state(namespace: &str, access: &Access) -> String {
+pub(crate) async fn state(namespace: &str, access: &Access) -> String {
     let mut text = String::new();
     let pods = access.kubectl(&["--namespace", namespace, "get", "pods", "--output=name"]).await;
     let pods = pods.unwrap_or_default();

@@ -1,15 +1,23 @@
 //! Fairway itself in the cluster, installed by Helm from this checkout: one release for all tests, whose namespaces
 //! are its tenants.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::{
-    Cluster, Image, Namespace, Profile, Program, command,
+    Cluster, Image, Namespace, Profile, Program,
     lock::{Lock, Share},
+    namespace,
 };
+
+pub use super::command::until;
 
 /// Name of the release.
 pub const RELEASE: &str = "fairway";
@@ -18,32 +26,57 @@ pub const HOME: &str = "fairway-e2e";
 /// The namespace that holds what gateways read.
 pub const ENTRIES: &str = "fairway-entries";
 
+/// Addresses of Services to which the `url` of a server may lead all the same: tests give them to what stands for a
+/// server outside the cluster.
+pub const OUTSIDE: &str = "10.96.255.240/28";
+
 /// A release that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Release {
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
     cluster: Cluster,
     images: Vec<Image>,
 }
 
 impl Release {
     /// Installs or upgrades it to what this checkout says, and waits until all its pods are ready. Other tests use it
-    /// at the same time.
+    /// at the same time; those of this process install it once.
     pub async fn shared() -> Result<Self> {
-        Self::install(Cluster::shared().await?, Profile::Image, &[]).await
+        static SHARED: Mutex<Weak<Running>> = Mutex::const_new(Weak::new());
+
+        let mut shared = SHARED.lock().await;
+        if let Some(running) = shared.upgrade() {
+            return Ok(Self { running });
+        }
+        let release = Self::install(Cluster::shared().await?, Profile::Image).await?;
+        *shared = Arc::downgrade(&release.running);
+        Ok(release)
     }
 
     /// The same with nobody beside.
     pub async fn alone() -> Result<Self> {
-        Self::install(Cluster::alone().await?, Profile::Image, &[]).await
+        Self::install(Cluster::alone().await?, Profile::Image).await
     }
 
     /// The same for measurements: as it is released, and with nobody beside.
     pub async fn measured() -> Result<Self> {
-        Self::install(Cluster::alone().await?, Profile::Release, &[]).await
+        Self::install(Cluster::alone().await?, Profile::Release).await
     }
 
-    async fn install(cluster: Cluster, profile: Profile, more: &[&str]) -> Result<Self> {
+    async fn install(cluster: Cluster, profile: Profile) -> Result<Self> {
         let images = cluster.images_of(&Program::ALL, profile).await?;
+        let release = Self { running: Arc::new(Running { cluster, images }) };
+        release.upgrade(&[]).await?;
+        Ok(release)
+    }
+
+    /// Upgrades it with these values besides (`NAME=VALUE`), or installs it, and waits until all its pods are ready.
+    pub async fn upgrade(&self, more: &[&str]) -> Result<()> {
+        let Running { cluster, images } = &*self.running;
         let _installing = Lock::take(
             &cluster.layout.release_lock(),
             Share::Alone,
@@ -59,6 +92,7 @@ impl Release {
             "ingress.className=traefik".to_owned(),
             format!("config.publicUrl=http://{}", cluster.ingress()?.ip()),
             format!("upstreams.forbiddenRanges={{{}}}", super::layout::PODS),
+            format!("upstreams.allowedRanges={{{OUTSIDE}}}"),
         ];
         for (image, program) in images.iter().zip(Program::ALL) {
             let component = match program {
@@ -72,12 +106,15 @@ impl Release {
         }
         let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
         arguments.extend(["--namespace", HOME, "--create-namespace"]);
+        // What a test has changed by hand, and did not come to mend, is as it was.
+        arguments.extend(["--server-side=true", "--force-conflicts"]);
         values.iter().for_each(|value| arguments.extend(["--set", value]));
-        arguments.extend(more);
+        more.iter().for_each(|value| arguments.extend(["--set", value]));
         cluster.helm(&arguments, MINUTES).await.context("helm cannot install the chart")?;
-        let release = Self { cluster, images };
-        release.wait_rolled_out().await?;
-        Ok(release)
+        match self.wait_rolled_out().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(namespace::state(HOME, &cluster.access).await)),
+        }
     }
 
     /// Waits until the pods of the release are those that it asks for, and ready.
@@ -85,38 +122,39 @@ impl Release {
         for deployment in ["operator", "gateway"] {
             let deployment = format!("deployment/{RELEASE}-{deployment}");
             let arguments = ["--namespace", HOME, "rollout", "status", &deployment];
-            self.cluster.kubectl_for(&arguments, MINUTES).await?;
+            self.cluster().kubectl_for(&arguments, MINUTES).await?;
         }
         // The Ingress controller follows a moment later.
         let through = || async { Ok(self.get("/health").await? == 200) };
-        command::until("the gateway behind the Ingress", MINUTES, through).await
+        until("the gateway behind the Ingress", MINUTES, through).await
     }
 
     /// The cluster it runs in.
     pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+        &self.running.cluster
     }
 
     /// The image of a program, as pods name it.
     pub fn image(&self, program: Program) -> Result<&str> {
-        let image = self.images.iter().zip(Program::ALL).find(|(_, other)| *other == program);
+        let image =
+            self.running.images.iter().zip(Program::ALL).find(|(_, other)| *other == program);
         Ok(image.context("no such image")?.0.reference())
     }
 
     /// Where clients reach the gateway, through the Ingress controller.
     pub fn url(&self) -> Result<String> {
-        Ok(format!("http://{}", self.cluster.ingress()?))
+        Ok(format!("http://{}", self.cluster().ingress()?))
     }
 
     /// The status that a GET through the Ingress has.
     pub async fn get(&self, path: &str) -> Result<u16> {
-        let address = self.cluster.ingress()?;
+        let address = self.cluster().ingress()?;
         Ok(super::http::get(address, path).await?.0)
     }
 
     /// A namespace that is a tenant of its own.
     pub async fn tenant(&self, name: &str) -> Result<Tenant> {
-        Ok(Tenant { namespace: self.cluster.namespace(name).await? })
+        Ok(Tenant { namespace: self.cluster().namespace(name).await? })
     }
 }
 
@@ -144,13 +182,18 @@ impl Tenant {
 
     /// Applies a server that runs one of our images, with these fields besides.
     pub async fn run(&self, name: &str, image: &str, mut spec: Value) -> Result<()> {
+        spec["workload"] = self.workload(name, image);
+        self.apply("McpServer", name, spec).await
+    }
+
+    /// The workload of a server that runs one of our images.
+    pub fn workload(&self, name: &str, image: &str) -> Value {
         let host = format!("mcp-{name}.{}.svc", self.name());
-        spec["workload"] = json!({
+        json!({
             "image": image,
             "healthPath": "/health",
             "env": [{"name": "ALLOWED_HOSTS", "value": host}],
-        });
-        self.apply("McpServer", name, spec).await
+        })
     }
 
     /// Deletes a resource of ours, and does not wait for what depends on it.
@@ -169,7 +212,7 @@ impl Tenant {
         Ok(serde_json::from_str(&printed)?)
     }
 
-    /// Waits until a condition of a resource has this reason, and gives its message.
+    /// Waits until a condition of a resource, as it is now, has this reason, and gives its message.
     pub async fn wait_reason(
         &self,
         kind: &str,
@@ -177,23 +220,44 @@ impl Tenant {
         condition: &str,
         reason: &str,
     ) -> Result<String> {
-        let last = std::sync::Mutex::new(Value::Null);
-        let found = || async {
-            let object = self.read(kind, name).await?;
-            let conditions = object["status"]["conditions"].as_array().cloned();
-            let found = conditions.into_iter().flatten().find(|c| c["type"] == condition);
-            let found = found.unwrap_or_default();
-            let is_it = found["reason"] == reason;
-            *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
-            Ok(is_it)
+        let what = format!("{condition} to be {reason}");
+        let told = |object: &Value| {
+            let found = condition_of(object, condition);
+            let is_of_now = found["observedGeneration"] == object["metadata"]["generation"];
+            is_of_now && found["reason"] == reason
         };
-        let what = format!("{condition} of {kind} {name} to be {reason}");
-        let waited = command::until(&what, MINUTES, found).await;
-        let last = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Err(error) = waited {
-            bail!("{error:#}; it is {last}");
+        let object = self.wait_for(kind, name, &what, told).await?;
+        Ok(condition_of(&object, condition)["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a resource is as it should be, and gives it.
+    pub async fn wait_for(
+        &self,
+        kind: &str,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let last = std::sync::Mutex::new(Value::Null);
+        let lock = || last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let looked = || async {
+            let object = self.read(kind, name).await?;
+            let so = is_so(&object);
+            *lock() = object;
+            Ok(so)
+        };
+        let waited = until(&format!("{kind} {name}: {what}"), MINUTES, looked).await;
+        let last = lock().take();
+        match waited {
+            Ok(()) => Ok(last),
+            Err(error) => bail!("{error:#}; it is {last}"),
         }
-        Ok(last["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Changes fields of a resource (JSON merge patch).
+    pub async fn patch(&self, kind: &str, name: &str, change: Value) -> Result<()> {
+        let change = format!("--patch={change}");
+        self.namespace.kubectl(&["patch", kind, name, "--type=merge", &change]).await.map(drop)
     }
 
     /// A key that the operator makes, once it works.
@@ -216,6 +280,13 @@ impl Tenant {
         self.apply("McpPolicy", name, spec).await?;
         self.ready("mcppolicy", name).await
     }
+}
+
+/// A condition of a resource; null if it has none of that type.
+pub fn condition_of(object: &Value, condition: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.find(|found| found["type"] == condition).cloned().unwrap_or_default()
 }
 
 /// A resource of ours.

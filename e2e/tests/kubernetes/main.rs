@@ -1,3 +1,6 @@
 //! Fairway in a real cluster, as its users meet it: Helm, kubectl, the Ingress and official clients.
 
+mod keys;
+mod policies;
 mod servers;
+mod support;
