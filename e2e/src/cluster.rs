@@ -101,7 +101,7 @@ impl Cluster {
     async fn up(choice: &Choice, share: Share) -> Result<Self> {
         let progress = Progress::start();
         let layout = choice.layout()?;
-        let using = Lock::take(&layout.use_lock(), share, PATIENCE, &progress).await?;
+        let using = Lock::take_in_turn(&layout.use_lock(), share, PATIENCE, &progress).await?;
         let _changing = Lock::take(&layout.lock(), Share::Alone, PATIENCE, &progress).await?;
         let provider = choice.provider(&layout).await;
         let access = match provider {
@@ -246,7 +246,7 @@ pub async fn down(choice: &Choice) -> Result<String> {
     if provider == Provider::Given {
         bail!("this cluster was given, not made here: it stays");
     }
-    let _using = Lock::take(&layout.use_lock(), Share::Alone, PATIENCE, &progress).await?;
+    let _using = Lock::take_in_turn(&layout.use_lock(), Share::Alone, PATIENCE, &progress).await?;
     let _changing = Lock::take(&layout.lock(), Share::Alone, PATIENCE, &progress).await?;
     let removed = match provider {
         Provider::Given => false,

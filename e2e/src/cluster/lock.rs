@@ -41,6 +41,18 @@ impl Lock {
         }
         Ok(Self { _file: file })
     }
+
+    /// The same in turn: who waits to be alone is not overtaken for ever by those who share.
+    pub(crate) async fn take_in_turn(
+        path: &Path,
+        share: Share,
+        patience: Duration,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let line = path.with_extension("line");
+        let _first_in_line = Self::take(&line, Share::Alone, patience, progress).await?;
+        Self::take(path, share, patience, progress).await
+    }
 }
 
 fn attempt(file: &File, share: Share) -> Result<bool> {
@@ -73,5 +85,20 @@ mod tests {
         drop((one, two));
         let _alone = take(Share::Alone).await.unwrap();
         take(Share::Shared).await.unwrap_err();
+    }
+    #[tokio::test]
+    async fn who_waits_to_be_alone_is_not_overtaken() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("lock");
+        let progress = Progress::start();
+        let take = |share, patience| Lock::take_in_turn(&path, share, patience, &progress);
+        let (soon, long) = (Duration::from_millis(1), Duration::from_secs(60));
+
+        let sharing = take(Share::Shared, soon).await.unwrap();
+        let (alone, ()) = tokio::join!(take(Share::Alone, long), async {
+            take(Share::Shared, soon).await.unwrap_err();
+            drop(sharing);
+        });
+        alone.unwrap();
     }
 }
