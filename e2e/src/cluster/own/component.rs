@@ -156,6 +156,9 @@ fn ingress() -> Vec<String> {
     vec![
         flag("providers.kubernetesIngress", true),
         flag("providers.kubernetesIngress.ingressClass", "traefik"),
+        // As its own Helm chart has it: without, a Service that has no pod for a moment is answered with 404, and a
+        // client takes its session for gone.
+        flag("providers.kubernetesIngress.allowEmptyServices", true),
         flag("providers.kubernetesIngress.ingressEndpoint.ip", NODE_IP),
         flag("entryPoints.web.address", format!("{NODE_IP}:80")),
         flag("entryPoints.websecure.address", format!("{NODE_IP}:443")),
