@@ -245,22 +245,4 @@ pub(crate) fn hashed(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_core::Namespace;
-
-    use super::*;
-
-    #[test]
-    fn names_of_secrets_are_names_and_no_two_are_alike() {
-        let name = |kind, namespace: &str, name: &str| {
-            let namespace = Namespace::new(namespace);
-            secret_name(&ResourceRef { kind, namespace, name: name.into() })
-        };
-
-        assert_eq!(name(Kind::Server, "team", "git"), "server.team.git");
-        assert_ne!(name(Kind::Key, "a", "b.c"), name(Kind::Policy, "a", "b.c"));
-        let (long, other) = ("k".repeat(253), format!("{}j", "k".repeat(252)));
-        assert!(name(Kind::Key, &"n".repeat(63), &long).len() <= MAX_NAME);
-        assert_ne!(name(Kind::Key, "a", &long), name(Kind::Key, "a", &other));
-    }
-}
+mod tests;

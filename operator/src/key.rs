@@ -22,3 +22,6 @@ pub(crate) async fn reconcile(key: &McpApiKey, ctx: &Context) -> Result<Action, 
     let applied = apply::apply(ctx, desired).await?;
     status::update(ctx, key, applied).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,9 @@ impl Candidate {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut failing = false;
         loop {
+            if self.leadership.term().is_none() {
+                self.step_down("the lease could not be renewed");
+            }
             let sent = Instant::now();
             let failed = match timeout(PATIENCE, self.attempt()).await {
                 Ok(Ok(Some(term))) => {
@@ -116,13 +119,10 @@ impl Candidate {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("no answer within {PATIENCE:?}")),
             };
-            if let Some(error) = &failed {
-                if !failing {
-                    tracing::warn!(error, "cannot read or renew the lease; trying again");
-                }
-                if self.leadership.term().is_none() {
-                    self.step_down("the lease could not be renewed");
-                }
+            if let Some(error) = &failed
+                && !failing
+            {
+                tracing::warn!(error, "cannot read or renew the lease; trying again");
             }
             failing = failed.is_some();
             tokio::select! {
@@ -239,3 +239,6 @@ impl Candidate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod keyring;
 mod lease;
 mod merge;
 mod objects;
+mod owner;
 mod pace;
 mod policy;
 mod ranges;

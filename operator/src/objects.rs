@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
@@ -97,6 +98,18 @@ pub(crate) async fn call<T>(
         Ok(answer) => answer.map_err(|error| Error::Kube(what, Box::new(error))),
         Err(_) => Err(Error::Slow(what)),
     }
+}
+
+/// A Secret of a namespace, if it is there. A name that is none is not asked for: it could lead to
+/// another namespace. That there is no such Secret is told by validation.
+pub(crate) async fn find_secret(
+    what: &'static str,
+    api: &Api<Secret>,
+    name: &str,
+) -> Result<Option<Secret>, Error> {
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    if is_name { call(what, api.get_opt(name)).await } else { Ok(None) }
 }
 
 /// Brings an object of `owner` (a UID) into line, unless it says so already. `live` is the object
@@ -202,3 +215,6 @@ where
     call("write the status", api.patch_status(name, &params, &Patch::Apply(body))).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,3 +231,6 @@ async fn has_leave(ctx: &Context) -> Result<bool, Error> {
     let lease = call("read the Lease", api.get_opt(&ctx.settings.lease)).await?;
     Ok(lease.is_some_and(|lease| lease.annotations().get(LEAVE).is_some_and(|v| v == "true")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use crate::context::{Context, reference, version_in_force};
-use crate::objects::{Error, call};
+use crate::objects::{Error, find_secret};
 
 /// What is there besides the key itself.
 pub(super) struct Observed {
@@ -45,12 +45,12 @@ pub(super) async fn observe(ctx: &Context, key: &McpApiKey) -> Result<Observed, 
     let (mut output, mut former) = (None, None);
     if let Some(source) = &key.spec.value_from {
         let name = &source.secret_key_ref.name;
-        if let Some(secret) = call("read the Secret of a key", api.get_opt(name)).await? {
+        if let Some(secret) = find_secret("read the Secret of a key", &api, name).await? {
             given.insert(secret);
         }
     } else {
         let name = output_name(key);
-        output = call("read the Secret of a key", api.get_opt(&name)).await?;
+        output = find_secret("read the Secret of a key", &api, &name).await?;
         former = find_former(ctx, key, record.as_deref(), output.as_ref()).await?;
     }
     Ok(Observed {
@@ -85,7 +85,7 @@ async fn find_former(
     let (namespace, uid) = (key.namespace().unwrap_or_default(), key.uid().unwrap_or_default());
     let api = Api::<Secret>::namespaced(ctx.client.clone(), &namespace);
     for name in ctx.world.secrets_of(&namespace, &uid) {
-        let secret = call("read the Secret of a key", api.get_opt(&name)).await?;
+        let secret = find_secret("read the Secret of a key", &api, &name).await?;
         if let Some(secret) = secret.filter(holds_it) {
             return Ok(Some(secret));
         }

@@ -43,14 +43,14 @@ pub(super) async fn update(
 
 /// What the gateways say of a key.
 #[derive(Debug)]
-struct Facts {
-    programmed: Verdict,
-    conflict: Option<Conflict>,
-    used: Option<Timestamp>,
+pub(super) struct Facts {
+    pub(super) programmed: Verdict,
+    pub(super) conflict: Option<Conflict>,
+    pub(super) used: Option<Timestamp>,
 }
 
 /// When time alone changes something: a rotation, the end of an overlap or of the key.
-fn next_look(key: &McpApiKey, applied: &Applied) -> Option<Duration> {
+pub(super) fn next_look(key: &McpApiKey, applied: &Applied) -> Option<Duration> {
     let overlaps = applied.entry.iter().flat_map(|entry| &entry.values);
     let ends = overlaps.filter_map(|value| value.not_after);
     let moments = ends
@@ -62,7 +62,7 @@ fn next_look(key: &McpApiKey, applied: &Applied) -> Option<Duration> {
     Some(wait + Duration::from_millis(10))
 }
 
-fn status(
+pub(super) fn status(
     key: &McpApiKey,
     applied: &Applied,
     Facts { programmed, conflict, used }: Facts,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crds::McpApiKey;
 use gateway_core::{Entry, Invalid, KeyValue, Minted, Pepper, Record, References, Resource};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::observe::{Observed, output_name};
 use crate::context::claim;
+use crate::owner::{Owner, owner};
 
 /// When a key in a Secret of ours was made.
 pub(super) const MINTED_AT: &str = "fairway.dev/minted-at";
@@ -55,6 +55,8 @@ pub(super) enum Refusal {
          spec.secretName"
     )]
     SecretTaken(String),
+    #[error("the Secret {0} of the resource of this name that was there before is being deleted")]
+    SecretLeaving(String),
 }
 
 impl Refusal {
@@ -63,6 +65,7 @@ impl Refusal {
             Self::Invalid(Invalid::Reference { .. }) => "SecretNotUsable",
             Self::Invalid(_) => "Invalid",
             Self::SecretTaken(_) => "SecretTaken",
+            Self::SecretLeaving(_) => "Pending",
         }
     }
 }
@@ -75,9 +78,10 @@ pub(super) fn validate(
     let (minted, fresh, next_rotation) = if key.spec.value_from.is_some() {
         (Vec::new(), None, None)
     } else {
-        let uid = key.metadata.uid.as_deref().unwrap_or_default();
-        if observed.output.as_ref().is_some_and(|secret| !is_ours(secret, uid)) {
-            return Err(Refusal::SecretTaken(output_name(key)));
+        match observed.output.as_ref().map(|secret| owner(secret, key)) {
+            None | Some(Owner::Us) => {}
+            Some(Owner::Predecessor) => return Err(Refusal::SecretLeaving(output_name(key))),
+            Some(Owner::Somebody) => return Err(Refusal::SecretTaken(output_name(key))),
         }
         let values = values_so_far(observed, pepper);
         rotate(key, values, observed, pepper)
@@ -99,10 +103,6 @@ pub(super) fn denied(key: &McpApiKey, last: Option<&Record>) -> Option<Entry> {
     let ends = key.spec.expires_at.as_ref().map(|time| time.0);
     denied.expires_at = denied.expires_at.into_iter().chain(ends).min();
     (denied != **last).then(|| Entry::Key(Arc::new(denied)))
-}
-
-fn is_ours(secret: &Secret, uid: &str) -> bool {
-    secret.owner_references().iter().any(|owner| owner.uid == uid)
 }
 
 /// Those of the entry; and the one in the Secret, if the operator was ended after it had handed it

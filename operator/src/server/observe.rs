@@ -16,7 +16,7 @@ use super::validate::{cluster_ip, is_filled_by_kubernetes};
 use crate::context::{Context, reference, version_in_force};
 use crate::gateways::View;
 use crate::gateways::stream::fetch_catalog;
-use crate::objects::{Error, call};
+use crate::objects::{Error, find_secret};
 
 /// What is there besides the server's resource itself.
 #[derive(Debug)]
@@ -118,11 +118,7 @@ async fn secrets(ctx: &Context, server: &McpServer, namespace: &str) -> Result<S
     let authorities = server.spec.tls.as_ref().map(|given| &given.ca_secret_ref);
     let mut secrets = Secrets::default();
     for SecretKeyRef { name, .. } in credentials.into_iter().chain(authorities) {
-        // A name that is none is told by validation.
-        if name.is_empty() || name.contains('/') {
-            continue;
-        }
-        if let Some(secret) = call("read a Secret of a server", api.get_opt(name)).await? {
+        if let Some(secret) = find_secret("read a Secret of the server", &api, name).await? {
             secrets.insert(secret);
         }
     }

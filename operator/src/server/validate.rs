@@ -8,10 +8,11 @@ use gateway_core::{Entry, Invalid, Pepper, Place, Record, References, Resource};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
-use super::names::object_name;
+use super::names::{headless_name, object_name};
 use super::observe::Observed;
 use super::verify::{Lists, lists};
 use crate::context::claim;
+use crate::owner::{Owner, owner};
 
 /// A server that is good.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) enum Refusal {
     Service { name: String, problem: String },
     #[error("the {0} exists and does not belong to this resource; delete or rename it")]
     Taken(String),
+    #[error("the {0} of the resource of this name that was there before is being deleted")]
+    Leaving(String),
 }
 
 impl Refusal {
@@ -46,6 +49,7 @@ impl Refusal {
             Self::NoService(_) => "ServiceNotFound",
             Self::Service { .. } => "ServiceNotUsable",
             Self::Taken(_) => "NameTaken",
+            Self::Leaving(_) => "Pending",
         }
     }
 }
@@ -166,22 +170,23 @@ pub(super) fn is_filled_by_kubernetes(service: &Service) -> bool {
 
 /// Whether what is to run has its names to itself.
 fn is_free(server: &McpServer, observed: &Observed) -> Result<(), Refusal> {
-    fn foreign<K: ResourceExt>(object: Option<&K>, uid: &str) -> bool {
-        object.is_some_and(|object| object.owner_references().iter().all(|o| o.uid != uid))
+    fn whose<K: kube::Resource>(object: Option<&K>, server: &McpServer) -> Owner {
+        object.map_or(Owner::Us, |object| owner(object, server))
     }
-    let uid = server.metadata.uid.as_deref().unwrap_or_default();
     let live = &observed.live;
-    let taken = [
-        ("ServiceAccount", foreign(live.service_account.as_deref(), uid)),
-        ("Deployment", foreign(live.deployment.as_deref(), uid)),
-        ("Service", foreign(live.service.as_deref(), uid)),
-        ("Service (headless)", foreign(live.headless.as_deref(), uid)),
-        ("NetworkPolicy", foreign(live.network_policy.as_deref(), uid)),
-    ];
-    match taken.iter().find(|(_, taken)| *taken) {
-        Some((kind, _)) => {
-            Err(Refusal::Taken(format!("{kind} {}", object_name(&server.name_any()))))
+    let (name, headless) = (object_name(&server.name_any()), headless_name(&server.name_any()));
+    for (kind, name, whose) in [
+        ("ServiceAccount", &name, whose(live.service_account.as_deref(), server)),
+        ("Deployment", &name, whose(live.deployment.as_deref(), server)),
+        ("Service", &name, whose(live.service.as_deref(), server)),
+        ("Service", &headless, whose(live.headless.as_deref(), server)),
+        ("NetworkPolicy", &name, whose(live.network_policy.as_deref(), server)),
+    ] {
+        match whose {
+            Owner::Us => {}
+            Owner::Predecessor => return Err(Refusal::Leaving(format!("{kind} {name}"))),
+            Owner::Somebody => return Err(Refusal::Taken(format!("{kind} {name}"))),
         }
-        None => Ok(()),
     }
+    Ok(())
 }
