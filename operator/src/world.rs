@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crds::{McpApiKey, McpPolicy, McpServer};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, Stream};
 use futures_util::{FutureExt, StreamExt};
 use gateway_core::{Kind, ResourceRef};
@@ -18,6 +18,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
+use tokio::sync::oneshot;
 
 use crate::bell::Id;
 use crate::context::Failures;
@@ -165,22 +166,23 @@ impl World {
             gateways,
             secrets,
         };
+        let (server_changes, servers) = announcing(server_changes);
+        let (key_changes, keys) = announcing(key_changes);
+        let (policy_changes, policies) = announcing(policy_changes);
         let watches = Watches {
             servers: applied(server_changes),
             keys: applied(key_changes),
             policies: applied(policy_changes),
             others,
-            listed: world.clone().listed(entries).boxed(),
+            listed: world.clone().listed([servers, keys, policies], entries).boxed(),
         };
         (world, watches)
     }
 
-    async fn listed(self, entries: Store<Secret>) {
+    async fn listed(self, resources: [oneshot::Receiver<()>; 3], entries: Store<Secret>) {
         // An error means that its writer is gone: the operator stops.
         let _ = tokio::join!(
-            self.resources.servers.wait_until_ready(),
-            self.resources.keys.wait_until_ready(),
-            self.resources.policies.wait_until_ready(),
+            join_all(resources),
             self.services.wait_until_ready(),
             self.deployments.wait_until_ready(),
             self.service_accounts.wait_until_ready(),
@@ -312,6 +314,24 @@ fn drain<K: Send>(
     changes: impl Stream<Item = Change<K>> + Send + 'static,
 ) -> BoxFuture<'static, ()> {
     changes.for_each(|_| std::future::ready(())).boxed()
+}
+
+/// Tells when everything of a kind was listed. Its store does too, but wakes only one of those who
+/// wait for it (kube-runtime 5.0, `DelayedInit`), and the controller of the kind waits for it.
+fn announcing<K>(
+    changes: impl Stream<Item = Change<K>>,
+) -> (impl Stream<Item = Change<K>>, oneshot::Receiver<()>) {
+    let (sender, listed) = oneshot::channel();
+    let mut sender = Some(sender);
+    let changes = changes.inspect(move |change| {
+        if matches!(change, Change::Listed(_))
+            && let Some(sender) = sender.take()
+        {
+            // Nobody waits in an operator that stops.
+            let _ = sender.send(());
+        }
+    });
+    (changes, listed)
 }
 
 /// What a controller has to look at. An error would make it pause, bells and all; watches have told
