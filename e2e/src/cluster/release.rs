@@ -88,6 +88,9 @@ impl Release {
         let chart = chart.display().to_string();
         let mut values = vec![
             format!("entriesNamespace={ENTRIES}"),
+            // Shares of the CPU: compilers beside the cluster leave nothing of what the chart asks for.
+            "operator.resources.requests.cpu=200m".to_owned(),
+            "gateway.resources.requests.cpu=400m".to_owned(),
             "ingress.enabled=true".to_owned(),
             "ingress.className=traefik".to_owned(),
             format!("config.publicUrl=http://{}", cluster.ingress()?.ip()),
@@ -150,6 +153,17 @@ impl Release {
     pub async fn get(&self, path: &str) -> Result<u16> {
         let address = self.cluster().ingress()?;
         Ok(super::http::get(address, path).await?.0)
+    }
+
+    /// What gateway and operator have logged.
+    pub async fn logs(&self) -> Result<String> {
+        let mut logs = String::new();
+        for component in ["gateway", "operator"] {
+            let pods = format!("--selector=app.kubernetes.io/component={component}");
+            let arguments = ["--namespace", HOME, "logs", &pods, "--tail=-1", "--prefix"];
+            logs += &self.cluster().kubectl(&arguments).await?;
+        }
+        Ok(logs)
     }
 
     /// A namespace that is a tenant of its own.

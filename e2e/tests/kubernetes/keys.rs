@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{
-    columns,
+    columns, put_secret,
     wire::{Caller, Stream},
 };
 
@@ -215,16 +215,6 @@ async fn a_key_of_ones_own_is_taken_from_its_secret_and_followed() {
     let told = team.wait_reason("mcpapikey", "mallory", "Ready", "KeyConflict").await.unwrap();
     assert!(told.contains("another McpApiKey holds the same key"), "{told}");
     team.ready("mcpapikey", "alice").await.unwrap();
-}
-
-async fn put_secret(team: &Tenant, name: &str, token: &str) {
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name},
-        "stringData": {"token": token},
-    });
-    team.namespace().apply(&secret.to_string()).await.unwrap();
 }
 
 async fn rotate(team: &Tenant, value: &str) {

@@ -1,5 +1,7 @@
 //! Fairway in a real cluster, as its users meet it: Helm, kubectl, the Ingress and official clients.
 
+mod bad_input;
+mod definitions;
 mod keys;
 mod policies;
 mod servers;

@@ -1,6 +1,7 @@
 //! What several tests use.
 
 pub(crate) mod stub;
+pub(crate) mod traffic;
 pub(crate) mod wire;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use e2e::{
     cluster::{Release, Tenant},
 };
 use futures_util::future::try_join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longer than anything takes on a machine that others use too.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -62,7 +63,19 @@ pub(crate) fn everything(prefix: &str) -> Vec<String> {
     ["add", "echo", "get_time"].map(|tool| format!("{prefix}{tool}")).into()
 }
 
+/// A Secret of the user's, with a key `token`.
+pub(crate) async fn put_secret(team: &Tenant, name: &str, token: &str) {
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "stringData": {"token": token},
+    });
+    team.namespace().apply(&secret.to_string()).await.unwrap();
+}
+
 /// Open sessions of one kind, and what they are called in a failure.
+#[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) case: String,
     pub(crate) sessions: Sessions,
