@@ -4,11 +4,12 @@
 //! stands on what was seen: a leader that was paused and wakes gets a conflict.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use gateway_core::{Kind, Record, ResourceRef};
+use gateway_core::{Kind, Namespace, Record, ResourceRef};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -45,6 +46,11 @@ impl Stored {
     pub(crate) fn age(&self) -> Option<Duration> {
         self.written.map(|written| written.elapsed())
     }
+
+    /// The resource it is of. Where it does not say so its name does, unless that is a hash.
+    fn resource(&self, name: &str) -> Option<ResourceRef> {
+        self.record.as_ref().map(|record| record.entry.resource()).or_else(|| resource(name))
+    }
 }
 
 /// What the apiserver tells of an entry.
@@ -52,7 +58,7 @@ impl Stored {
 pub(crate) enum Seen {
     /// Nothing that was not known, or what it was before a write of ours.
     Echo(ResourceRef),
-    /// Somebody else wrote it. The resource it is of, if that can be read.
+    /// Somebody else wrote it. The resource it is of, if that can be told.
     News(Option<ResourceRef>),
 }
 
@@ -64,6 +70,8 @@ pub(crate) struct Entries {
     telemetry: Arc<Telemetry>,
     seen: RwLock<HashMap<String, Stored>>,
     pace: Pace,
+    /// A term in which nothing can be written over what somebody else wrote.
+    surpassed: AtomicI64,
 }
 
 impl Entries {
@@ -74,7 +82,8 @@ impl Entries {
         telemetry: Arc<Telemetry>,
     ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, leadership, telemetry, seen: RwLock::default(), pace: Pace::default() }
+        let (seen, pace, surpassed) = Default::default();
+        Self { api, leadership, telemetry, seen, pace, surpassed }
     }
 
     /// The entry of a resource.
@@ -90,11 +99,14 @@ impl Entries {
         records.map(|record| (record.entry.resource(), record)).collect()
     }
 
-    /// The highest term in which one of them was written.
+    /// The highest term in which one of them was written, or that has to be over before what there
+    /// should be can be.
     pub(crate) fn highest_term(&self) -> Term {
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
         let terms = seen.values().filter_map(|stored| Some(stored.record.as_ref()?.term));
-        terms.max().unwrap_or_default()
+        // A Lease has no room for more.
+        let terms = terms.filter(|term| *term < Term::from(i32::MAX) - 1);
+        terms.max().unwrap_or_default().max(self.surpassed.load(Ordering::Acquire))
     }
 
     /// How fast entries are being written.
@@ -110,7 +122,7 @@ impl Entries {
             return Seen::Echo(record.entry.resource());
         }
         let stored = stored(secret);
-        let resource = stored.record.as_ref().map(|record| record.entry.resource());
+        let resource = stored.resource(&name);
         self.keep(name, stored);
         Seen::News(resource)
     }
@@ -122,7 +134,7 @@ impl Entries {
         if seen.get(name)?.version > version {
             return None;
         }
-        Some(seen.remove(name)?.record?.entry.resource())
+        seen.remove(name)?.resource(name)
     }
 
     fn known(&self, name: &str) -> Option<Stored> {
@@ -162,6 +174,14 @@ impl Entries {
         };
         // One that began in an earlier term knows what was so then.
         if self.leadership.term() != Some(record.term) {
+            return Err(Error::NotLeader);
+        }
+        // By hand, or before a backup was restored. Gateways would refuse what is older: another
+        // term begins, and with it everything is looked at again.
+        if let Some(known) = before.as_ref().and_then(|before| before.record.as_ref())
+            && record.is_older_than(known)
+        {
+            self.surpassed.fetch_max(known.term.saturating_add(1), Ordering::AcqRel);
             return Err(Error::NotLeader);
         }
         let existed = before.is_some();
@@ -207,7 +227,9 @@ fn stored(secret: &Secret) -> Stored {
             let name = secret.name_any();
             tracing::warn!(name, %error, "an entry cannot be read and will be written anew");
         }
-        read.ok().map(Arc::new)
+        // What says that it is of another resource than its name is no entry of either.
+        let is_its = |record: &Record| secret_name(&record.entry.resource()) == secret.name_any();
+        read.ok().filter(is_its).map(Arc::new)
     });
     Stored { version: version(&secret.metadata), secret: secret.uid(), record, written: None }
 }
@@ -236,6 +258,20 @@ pub(crate) fn secret_name(ResourceRef { kind, namespace, name }: &ResourceRef) -
     };
     let plain = format!("{kind}.{namespace}.{name}");
     if plain.len() <= MAX_NAME { plain } else { format!("{kind}.{namespace}.{}", hashed(name)) }
+}
+
+/// The resource whose entry has this name.
+fn resource(secret: &str) -> Option<ResourceRef> {
+    let (kind, name) = secret.split_once('.')?;
+    let (namespace, name) = name.split_once('.')?;
+    let kind = match kind {
+        "server" => Kind::Server,
+        "key" => Kind::Key,
+        "policy" => Kind::Policy,
+        _ => return None,
+    };
+    let resource = ResourceRef { namespace: Namespace::new(namespace), kind, name: name.into() };
+    (secret_name(&resource) == secret).then_some(resource)
 }
 
 /// 32 hexadecimal digits.

@@ -168,7 +168,8 @@ impl Candidate {
         let spec = lease.spec.clone().unwrap_or_default();
         let term = Term::from(spec.lease_transitions.unwrap_or_default());
         let ours = spec.holder_identity.as_deref() == Some(&self.identity);
-        let leading = self.leadership.term() == Some(term);
+        // What bears a later term cannot be written over in this one.
+        let leading = self.leadership.term() == Some(term) && (self.highest)() <= term;
         if ours && leading {
             lease.spec = Some(LeaseSpec { acquire_time: spec.acquire_time, ..self.spec(term) });
             return self.write(Some(&self.name), &lease).await;

@@ -234,7 +234,24 @@ async fn an_entry_that_cannot_be_read_is_written_anew() {
     let (_, entries) = replica(&api);
     entries.apply(&record("alice", 1, 1)).await.unwrap();
     api.edit(ALICE, |secret| secret["data"]["entry"] = json!("bm9uZQ=="));
-    assert_eq!(entries.saw(&seen(&api)), Seen::News(None));
+    assert_eq!(entries.saw(&seen(&api)), Seen::News(Some(alice())));
+
+    entries.apply(&record("alice", 1, 1)).await.unwrap();
+
+    assert_eq!(entries_user(&api), "alice");
+}
+
+#[tokio::test]
+async fn an_entry_that_says_it_is_of_another_resource_is_written_anew() {
+    let api = Api::default();
+    let (_, entries) = replica(&api);
+    let mut other = serde_json::to_value(record("alice", 1, 1)).unwrap();
+    entries.apply(&record("alice", 1, 1)).await.unwrap();
+    other["entry"]["key"]["name"] = json!("bob");
+    let other = ByteString(other.to_string().into_bytes());
+    api.edit(ALICE, |secret| secret["data"]["entry"] = json!(other));
+    assert_eq!(entries.saw(&seen(&api)), Seen::News(Some(alice())));
+    assert!(entries.all().is_empty());
 
     entries.apply(&record("alice", 1, 1)).await.unwrap();
 
@@ -254,6 +271,24 @@ async fn a_loss_from_before_our_own_write_is_none() {
     assert!(entries.of(&alice()).is_none());
     // It was known already.
     assert_eq!(entries.lost("key.team.alice", second), None);
+}
+
+#[tokio::test]
+async fn what_would_be_older_than_an_entry_waits_for_another_term() {
+    let api = Api::default();
+    let (leadership, entries) = replica(&api);
+    entries.apply(&record("alice", 1, 1)).await.unwrap();
+    let by_hand = ByteString(record("mallory", 1_000, 1).to_json().unwrap());
+    api.edit(ALICE, |secret| secret["data"]["entry"] = json!(by_hand));
+    entries.saw(&seen(&api));
+
+    let refused = entries.apply(&record("alice", 1, 1)).await.unwrap_err();
+    assert!(matches!(refused, Error::NotLeader), "{refused}");
+    let next = entries.highest_term() + 1;
+    leadership.hold(next);
+    entries.apply(&record("alice", 1, next)).await.unwrap();
+
+    assert_eq!(entries_user(&api), "alice");
 }
 
 #[tokio::test]
