@@ -24,3 +24,6 @@ pub(crate) async fn reconcile(server: &McpServer, ctx: &Context) -> Result<Actio
     let applied = apply::apply(ctx, server, &observed, desired).await?;
     status::update(ctx, server, &observed, applied).await
 }
+
+#[cfg(test)]
+mod tests;

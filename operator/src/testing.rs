@@ -2,7 +2,9 @@
 
 pub(crate) mod api;
 pub(crate) mod bench;
+pub(crate) mod gateway;
 pub(crate) mod resources;
 
 pub(crate) use api::{Api, Failure};
 pub(crate) use bench::Bench;
+pub(crate) use gateway::Gateway;

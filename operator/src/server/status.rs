@@ -65,7 +65,7 @@ fn is_behind(observed: &Observed, applied: &Applied) -> bool {
     !applied.too_large && agreed(&observed.views).is_some_and(|hash| kept != Some(hash))
 }
 
-fn status(
+pub(super) fn status(
     server: &McpServer,
     observed: &Observed,
     applied: &Applied,
@@ -131,7 +131,7 @@ fn as_it_was(verified: Verdict, applied: &Applied, before: &McpServerStatus) -> 
 }
 
 /// Whether its pods run.
-fn available(server: &McpServer, observed: &Observed) -> Verdict {
+pub(super) fn available(server: &McpServer, observed: &Observed) -> Verdict {
     let Some(workload) = &server.spec.workload else {
         return Verdict::yes("External", "the operator does not run this server");
     };
@@ -198,7 +198,7 @@ fn stuck(pod: &Pod, container: &ContainerStatus) -> Option<(&'static str, String
 }
 
 /// Whether every ready gateway listed the same tools.
-fn verified(
+pub(super) fn verified(
     server: &McpServer,
     observed: &Observed,
     applied: &Applied,

@@ -60,8 +60,8 @@ pub(super) fn validate(
     pepper: &Pepper,
 ) -> Result<ValidServer, Refusal> {
     let spec = &server.spec;
-    let place = match (&spec.workload, &spec.service) {
-        (Some(workload), None) => {
+    let place = match (&spec.workload, &spec.service, &spec.url) {
+        (Some(workload), None, None) => {
             is_free(server, observed)?;
             let name = object_name(&server.name_any());
             let port = u16::try_from(workload.port).unwrap_or_default();
@@ -69,7 +69,7 @@ pub(super) fn validate(
             let address = observed.live.service.as_deref().and_then(cluster_ip);
             Some((place(server, &name, port, address), address.is_some()))
         }
-        (None, Some(reference)) => {
+        (None, Some(reference), None) => {
             Some((given_service(server, reference, observed.service.as_deref())?, true))
         }
         _ => None,

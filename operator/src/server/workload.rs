@@ -107,7 +107,7 @@ fn pod(server: &McpServer, workload: &Workload) -> PodSpec {
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE + LAST_CLIENTS),
         image_pull_secrets: secrets,
-        containers: vec![container(workload, &given)],
+        containers: vec![container(server, workload, &given)],
         volumes: workload.volumes.as_ref().map(|volumes| volumes.iter().map(volume).collect()),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
@@ -124,7 +124,11 @@ fn pod(server: &McpServer, workload: &Workload) -> PodSpec {
     }
 }
 
-fn container(workload: &Workload, given: &WorkloadSecurityContext) -> Container {
+fn container(
+    server: &McpServer,
+    workload: &Workload,
+    given: &WorkloadSecurityContext,
+) -> Container {
     let mounts = workload.volumes.iter().flatten().map(|volume| VolumeMount {
         name: volume.name.clone(),
         mount_path: volume.mount_path.clone(),
@@ -154,7 +158,7 @@ fn container(workload: &Workload, given: &WorkloadSecurityContext) -> Container 
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        readiness_probe: Some(probe(workload)),
+        readiness_probe: Some(probe(server, workload)),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds: LAST_CLIENTS }),
@@ -177,12 +181,13 @@ fn container(workload: &Workload, given: &WorkloadSecurityContext) -> Container 
     }
 }
 
-fn probe(workload: &Workload) -> Probe {
+fn probe(server: &McpServer, workload: &Workload) -> Probe {
     let port = IntOrString::String("mcp".to_owned());
     let http = workload.health_path.as_ref().map(|path| HTTPGetAction {
         path: Some(path.clone()),
         port: port.clone(),
-        scheme: Some("HTTP".to_owned()),
+        // As the gateway speaks with it.
+        scheme: Some(if server.spec.tls.is_some() { "HTTPS" } else { "HTTP" }.to_owned()),
         ..HTTPGetAction::default()
     });
     let tcp = http.is_none().then(|| TCPSocketAction { port, ..TCPSocketAction::default() });

@@ -147,6 +147,9 @@ impl Api {
             for kept in ["uid", "creationTimestamp"] {
                 object["metadata"][kept] = before["metadata"][kept].clone();
             }
+            if object["spec"]["clusterIP"].is_null() && before["spec"]["clusterIP"].is_string() {
+                object["spec"]["clusterIP"] = before["spec"]["clusterIP"].clone();
+            }
         }
         state.store(key, object)
     }
