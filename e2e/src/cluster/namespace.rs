@@ -99,7 +99,9 @@ pub(crate) async fn sweep(access: &Access) -> Result<()> {
         if let (Some(name), Some(owner)) = (words.next(), owner)
             && !owner.alive()
         {
-            access.kubectl(&["delete", "namespace", name, "--wait=false"]).await?;
+            // It may be going already, since its test was about to end.
+            let delete = ["delete", "namespace", name, "--wait=false", "--ignore-not-found"];
+            access.kubectl(&delete).await?;
         }
     }
     Ok(())
