@@ -62,11 +62,6 @@ impl Release {
         Self::install(Cluster::alone().await?, Profile::Image).await
     }
 
-    /// The same for measurements: as it is released, and with nobody beside.
-    pub async fn measured() -> Result<Self> {
-        Self::install(Cluster::alone().await?, Profile::Release).await
-    }
-
     async fn install(cluster: Cluster, profile: Profile) -> Result<Self> {
         let images = cluster.images_of(&Program::ALL, profile).await?;
         let release = Self { running: Arc::new(Running { cluster, images }) };

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) async fn starts(scene: &Scene<'_>, count: usize) -> Result<Vec<Duration>> {
-    let binary = super::super::fairway::binary(None)?;
+    let binary = crate::clients::target_directory()?.join("image/fairway-gateway");
     let scratch = tempfile::tempdir()?;
     let state = scratch.path().join("state.json");
     let path = "--output=go-template={{index .data \"state.json\" | base64decode}}";
