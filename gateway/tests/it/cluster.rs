@@ -237,6 +237,20 @@ async fn what_a_former_leader_writes_is_refused_and_told() {
 }
 
 #[tokio::test]
+async fn a_resource_made_anew_as_it_was_is_in_force() {
+    let mut stage = ClusterStage::start().await;
+    assert_eq!(status(&stage, ALICE).await, StatusCode::OK);
+
+    // Its entry was written over: nobody saw it go.
+    let mut anew = key("alice", ALICE);
+    anew.uid = "another".to_owned();
+    let version = stage.put(&anew);
+
+    stage.has_reached(version).await;
+    assert_eq!(status(&stage, ALICE).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_entry_that_cannot_be_read_leaves_the_last_good_one() {
     let stage = ClusterStage::start().await;
     let bad = "fairway.dev/entry";

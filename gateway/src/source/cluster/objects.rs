@@ -191,7 +191,9 @@ impl Objects {
         match now {
             Some(Held::Entry(record)) => {
                 self.holders.insert(record.entry.resource(), name.to_owned());
-                if before.is_none_or(|before| before.entry != record.entry) {
+                let is_it =
+                    |before: &Record| before.uid == record.uid && before.entry == record.entry;
+                if before.is_none_or(|before| !is_it(before)) {
                     self.news.applied.push(record.entry.clone());
                 }
                 if before.is_none_or(|before| before.uid != record.uid) {
