@@ -55,9 +55,10 @@ const WATCH: u32 = 30;
 const READ: Duration = Duration::from_secs(40);
 /// How long a connection to the API may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// After an error: the API is back sooner than people notice, and not flooded by many gateways.
+/// After an error: what changes once the API is back is in force within a second, and many gateways
+/// do not flood it.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
+const BACKOFF_LAST: Duration = Duration::from_millis(500);
 
 /// Watches the entries and sends what they say, until `stop`.
 ///

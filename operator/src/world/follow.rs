@@ -23,10 +23,11 @@ use crate::telemetry::Telemetry;
 /// How long one watch lasts. It is also how soon a connection that died without a word is noticed,
 /// with five seconds of kube's own.
 const WATCH: u32 = 30;
-/// After a failure: the first delay and the longest. After that many seconds without one it is the
+/// After a failure: the first delay and the longest, so that an operator that leads again after the
+/// apiserver was away hears of changes within a second. After that many seconds without one it is the
 /// first again.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_millis(500);
 const CALM: Duration = Duration::from_secs(10);
 
 /// Where objects are looked for.
