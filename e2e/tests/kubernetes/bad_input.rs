@@ -96,14 +96,14 @@ async fn the_last_good_version_serves_on() {
     let map = json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": {"name": "mcp-taken", "labels": {"whose": "somebody's"}},
+        "metadata": {"name": "mcp-taken", "labels": {"whose": "somebody"}},
     });
     team.namespace().apply(&map.to_string()).await.unwrap();
     team.run("taken", image, json!({})).await.unwrap();
-    let told = team.wait_reason("mcpserver", "taken", "Accepted", "NameTaken").await.unwrap();
+    let told = team.wait_reason("mcpserver", "taken", "Accepted", "WorkloadRefused").await.unwrap();
     assert!(told.contains("ServiceAccount mcp-taken"), "{told}");
     let account = team.read("serviceaccount", "mcp-taken").await.unwrap();
-    assert_eq!(account["metadata"]["labels"], json!({"whose": "somebody's"}));
+    assert_eq!(account["metadata"]["labels"], json!({"whose": "somebody"}));
     let made = ["get", "deployment", "mcp-taken", "--ignore-not-found", "--output=name"];
     assert_eq!(team.namespace().kubectl(&made).await.unwrap(), "");
 }

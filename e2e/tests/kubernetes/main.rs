@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod definitions;
+mod isolation;
 mod keys;
 mod policies;
 mod servers;
