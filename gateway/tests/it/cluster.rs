@@ -238,7 +238,7 @@ async fn what_a_former_leader_writes_is_refused_and_told() {
 
 #[tokio::test]
 async fn a_resource_made_anew_as_it_was_is_in_force() {
-    let mut stage = ClusterStage::start().await;
+    let stage = ClusterStage::start().await;
     assert_eq!(status(&stage, ALICE).await, StatusCode::OK);
 
     // Its entry was written over: nobody saw it go.
