@@ -219,3 +219,6 @@ pub(crate) fn reference(kind: gateway_core::Kind, metadata: &ObjectMeta) -> Reso
     let (namespace, name) = id(metadata);
     ResourceRef { namespace: Namespace::new(&namespace), kind, name: name.into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,14 +185,32 @@ impl Entries {
             return Err(Error::NotLeader);
         }
         let existed = before.is_some();
-        let written = put("write the entry", &self.api, &name, &secret, existed).await?;
+        let written = put("write the entry", &self.api, &name, &secret, existed).await;
+        let written = self.refreshed(&name, written).await?;
         let stored = Stored { written: Some(Instant::now()), ..stored(&written) };
         let version = stored.version;
         self.keep(name, stored);
-        self.pace.tick();
+        // One that is edited again and again is no storm.
+        if before.and_then(|before| before.age()).is_none_or(|age| age > Duration::from_secs(1)) {
+            self.pace.tick();
+        }
         self.telemetry.entry_written(resource.kind);
         tracing::info!(%resource, version, "entry is written");
         Ok(version)
+    }
+
+    /// After a conflict an entry is read anew: what was last seen may be later than what there is
+    /// now, if the cluster was restored from a backup, and then no watch ever tells of it.
+    async fn refreshed<T>(&self, name: &str, done: Result<T, Error>) -> Result<T, Error> {
+        if done.as_ref().is_err_and(Error::is_conflict) {
+            let live = call("read the entry", self.api.get_opt(name)).await?;
+            let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+            match live {
+                Some(live) => drop(seen.insert(name.to_owned(), stored(&live))),
+                None => drop(seen.remove(name)),
+            }
+        }
+        done
     }
 
     /// Deletes the entry of a resource, if it is that of the one with this UID.
@@ -208,7 +226,7 @@ impl Entries {
         let name = secret_name(resource);
         let params = exactly(stored.secret.clone(), stored.version);
         let gone = absent_is_fine(call("delete the entry", self.api.delete(&name, &params)).await);
-        gone?;
+        self.refreshed(&name, gone).await?;
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         if seen.get(&name).is_some_and(|known| known.version == stored.version) {
             seen.remove(&name);

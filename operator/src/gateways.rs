@@ -346,4 +346,68 @@ mod tests {
         assert!(!bells.keys.is_silent());
         assert!(bells.policies.is_silent());
     }
+
+    #[test]
+    fn a_resource_waits_for_one_version_until_it_is_gone() {
+        let gateways = Gateways::default();
+        for version in 1..100 {
+            gateways.programmed(&resource(), version);
+        }
+        assert_eq!(gateways.waiting.lock().unwrap().len(), 1);
+
+        gateways.forget(&resource());
+
+        assert_eq!(gateways.waiting.lock().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn who_waited_for_an_earlier_version_is_not_told_of_it() {
+        let bells = Arc::new(Bells::default());
+        let gateways = Gateways::new(bells.clone());
+        gateways.set_pod("1", "one", true);
+        gateways.programmed(&resource(), 5);
+        gateways.programmed(&resource(), 9);
+
+        gateways.take("1", reached(8));
+        assert!(bells.keys.is_silent());
+        gateways.take("1", reached(9));
+        assert!(!bells.keys.is_silent());
+    }
+
+    #[test]
+    fn a_use_is_remembered_as_long_as_there_is_the_key() {
+        let gateways = Gateways::default();
+        gateways.set_pod("1", "one", true);
+        let used = |second: i64| {
+            let at = Timestamp::from_second(second).unwrap();
+            Line::Used(vec![KeyUse {
+                namespace: Namespace::new("team"),
+                name: "alice".to_owned(),
+                at,
+            }])
+        };
+        let last = || gateways.last_used("team", "alice").map(Timestamp::as_second);
+
+        gateways.take("1", used(60));
+        gateways.take("1", used(0));
+        assert_eq!(last(), Some(60));
+        gateways.forget(&resource());
+        assert_eq!(last(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn policies_in_no_hurry_are_rung_for_together() {
+        let bells = Arc::new(Bells::default());
+        let task = tokio::spawn(bells.clone().ring_later());
+
+        for name in ["a", "b", "a"] {
+            bells.later.ring("team", name);
+            sleep(LATER / 4).await;
+        }
+        assert!(bells.policies.is_silent());
+        sleep(LATER).await;
+
+        assert_eq!(bells.policies.take().len(), 2);
+        task.abort();
+    }
 }

@@ -129,3 +129,6 @@ fn random() -> Result<String, aws_lc_rs::error::Unspecified> {
     aws_lc_rs::rand::fill(&mut secret)?;
     Ok(STANDARD.encode(secret))
 }
+
+#[cfg(test)]
+mod tests;

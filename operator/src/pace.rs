@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many entries within a second are a storm: more than people apply by hand, fewer than an
+/// So many resources within a second are a storm: more than people apply by hand, fewer than an
 /// apiserver writes.
 const STORM: u32 = 50;
 const SECOND: Duration = Duration::from_secs(1);
 /// How long the status of a resource waits for the end of a storm, and how often that is looked for.
 const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How fast entries are written.
 #[derive(Debug, Default)]

@@ -20,3 +20,6 @@ pub(crate) async fn reconcile(policy: &McpPolicy, ctx: &Context) -> Result<Actio
     let applied = apply::apply(ctx, desired).await?;
     status::update(ctx, policy, &applied).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ impl Ranges {
 fn host(address: &str) -> Option<Range> {
     address.parse::<IpAddr>().ok().map(Range::host)
 }
+
+#[cfg(test)]
+mod tests;

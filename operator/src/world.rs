@@ -348,3 +348,6 @@ fn applied<K: Send + 'static>(
     });
     objects.map(Ok).boxed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::testing::resources::{ENTRIES, a_key};
+use crate::testing::resources::{ENTRIES, a_key, secret};
 use crate::testing::{Api, Failure};
 
 const ALICE: &str = "/api/v1/namespaces/entries/secrets/key.team.alice";
@@ -96,6 +96,58 @@ async fn who_knows_less_turns_nothing_back() {
     let refused = paused.apply(&record("mallory", 1, 1)).await.unwrap_err();
 
     assert!(refused.is_conflict(), "{refused}");
+    assert_eq!(entries_user(&api), "bob");
+}
+
+/// The cluster was restored from a backup: versions begin again where they were then.
+#[tokio::test]
+async fn what_was_turned_back_by_a_backup_is_written_again() {
+    let restored = Api::default();
+    replica(&restored).1.apply(&record("alice", 1, 1)).await.unwrap();
+    let old = seen(&restored);
+    let api = Api::default();
+    let (_, entries) = replica(&api);
+    (0..9).for_each(|number| drop(api.put(secret(&format!("other-{number}"), "a", "b"))));
+    entries.apply(&record("bob", 2, 1)).await.unwrap();
+
+    // As if the watch had told of what there is now: it is older than what is known.
+    api.edit(ALICE, |secret| secret["data"] = serde_json::to_value(&old.data).unwrap());
+    assert!(matches!(entries.saw(&old), Seen::Echo(_)));
+    assert!(entries.apply(&record("carol", 3, 1)).await.unwrap_err().is_conflict());
+    entries.apply(&record("carol", 3, 1)).await.unwrap();
+
+    assert_eq!(entries_user(&api), "carol");
+}
+
+#[tokio::test]
+async fn an_entry_that_vanished_unseen_is_made_again() {
+    let api = Api::default();
+    let (_, entries) = replica(&api);
+    entries.apply(&record("alice", 1, 1)).await.unwrap();
+    api.remove(ALICE);
+    api.fail(Method::PATCH, "/secrets/", Failure::Status(409), 1);
+
+    assert!(entries.apply(&record("bob", 2, 1)).await.unwrap_err().is_conflict());
+    entries.apply(&record("bob", 2, 1)).await.unwrap();
+
+    assert_eq!(entries_user(&api), "bob");
+}
+
+/// One that was paused may read as often as it likes: its term is over.
+#[tokio::test]
+async fn who_was_paused_learns_of_the_later_term() {
+    let api = Api::default();
+    let (_, paused) = replica(&api);
+    paused.apply(&record("alice", 1, 1)).await.unwrap();
+    let (leadership, now) = replica(&api);
+    leadership.hold(2);
+    now.saw(&seen(&api));
+    now.apply(&record("bob", 2, 2)).await.unwrap();
+
+    for _ in 0..3 {
+        paused.apply(&record("mallory", 9, 1)).await.unwrap_err();
+    }
+
     assert_eq!(entries_user(&api), "bob");
 }
 

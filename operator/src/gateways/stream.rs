@@ -208,3 +208,6 @@ fn is_ready(pod: &Pod) -> bool {
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ impl Team {
     }
 
     async fn apply(&self, desired: &Service, live: Option<&Service>) -> Result<(), Error> {
-        super::apply("run the server", &self.api, desired, live, "uid").await
+        apply("run the server", &self.api, desired, live, "uid").await
     }
 
     fn live(&self) -> Service {

@@ -169,10 +169,23 @@ impl Catalogs {
         };
         self.leadership.term().ok_or(Error::NotLeader)?;
         let existed = before.is_some();
-        let written = put("keep a list of tools", &self.api, &name, &secret, existed).await?;
-        self.saw(&written);
+        let written = put("keep a list of tools", &self.api, &name, &secret, existed).await;
+        self.saw(&self.refreshed(&name, written).await?);
         tracing::info!(namespace, server, hash = %verified.hash, "a list of tools is kept");
         Ok(())
+    }
+
+    /// After a conflict a list is read anew: see the entries.
+    async fn refreshed<T>(&self, name: &str, done: Result<T, Error>) -> Result<T, Error> {
+        if done.as_ref().is_err_and(Error::is_conflict) {
+            let live = call("read a list of tools", self.api.get_opt(name)).await?;
+            let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+            match live {
+                Some(live) => drop(seen.insert(name.to_owned(), parse(&live))),
+                None => drop(seen.remove(name)),
+            }
+        }
+        done
     }
 
     /// The list itself, compressed, as it is stored; empty if it is not.
@@ -199,7 +212,8 @@ impl Catalogs {
         }
         self.leadership.term().ok_or(Error::NotLeader)?;
         let params = exactly(stored.secret, stored.version);
-        absent_is_fine(call("delete a list of tools", self.api.delete(&name, &params)).await)?;
+        let gone = call("delete a list of tools", self.api.delete(&name, &params)).await;
+        self.refreshed(&name, absent_is_fine(gone)).await?;
         self.lost(&name, stored.version);
         Ok(())
     }

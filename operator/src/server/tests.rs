@@ -34,7 +34,7 @@ fn pepper() -> Pepper {
 }
 
 /// A server that the operator runs.
-fn run(workload: Value) -> McpServer {
+fn run(workload: &Value) -> McpServer {
     a_server("git", json!({"workload": workload}))
 }
 

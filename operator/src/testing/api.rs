@@ -32,6 +32,8 @@ struct State {
     /// Number of the next watch.
     next: u64,
     calls: Vec<Call>,
+    /// All there ever were.
+    heard: Vec<Call>,
     scripts: Vec<Script>,
 }
 
@@ -213,6 +215,11 @@ impl Api {
         std::mem::take(&mut self.state().calls)
     }
 
+    /// All requests there ever were.
+    pub(crate) fn everything(&self) -> Vec<Call> {
+        self.state().heard.clone()
+    }
+
     /// The Events that were published: reason and note.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
         let state = self.state();
@@ -360,6 +367,7 @@ impl State {
     /// Notes a request; gives the failure that is due for it.
     fn note(&mut self, call: &Call) -> Option<Failure> {
         self.calls.push(call.clone());
+        self.heard.push(call.clone());
         let due = self.scripts.iter_mut().find(|script| {
             script.times > 0 && script.method == call.method && call.path.contains(script.path)
         })?;

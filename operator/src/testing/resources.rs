@@ -1,6 +1,6 @@
 //! Resources, as manifests that are as small as can be.
 
-use crds::{McpApiKey, McpPolicy, McpServer};
+use crds::{McpApiKey, McpServer};
 use serde_json::{Value, json};
 
 /// The namespace of most of them.
@@ -18,10 +18,12 @@ pub(crate) const ENTRIES: &str = "/api/v1/namespaces/entries/secrets";
 
 /// A resource of ours.
 pub(crate) fn manifest(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
-    json!({
+    let mut made = json!({
         "apiVersion": "fairway.dev/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": namespace}, "spec": spec,
-    })
+        "metadata": {"name": name, "namespace": namespace},
+    });
+    made["spec"] = spec;
+    made
 }
 
 pub(crate) fn server(name: &str, spec: Value) -> Value {
@@ -78,8 +80,4 @@ pub(crate) fn a_server(name: &str, spec: Value) -> McpServer {
 
 pub(crate) fn a_key(name: &str, spec: Value) -> McpApiKey {
     typed(key(name, spec))
-}
-
-pub(crate) fn a_policy(name: &str, spec: Value) -> McpPolicy {
-    typed(policy(name, spec))
 }

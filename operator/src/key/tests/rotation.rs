@@ -74,7 +74,9 @@ impl Life {
         let entry = self.entry();
         let values = entry.values.iter().map(|value| {
             let made = value.minted.as_ref().unwrap().at.as_second();
-            let until = value.not_after.map_or("ever".to_owned(), |u| u.as_second().to_string());
+            let until = value.not_after;
+            let until =
+                until.map_or_else(|| "ever".to_owned(), |until| until.as_second().to_string());
             format!("{made} - {until}")
         });
         (values.collect(), desired.next_rotation.map(Timestamp::as_second))

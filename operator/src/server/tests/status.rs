@@ -30,7 +30,7 @@ fn deployment(available: Option<i32>) -> Arc<Deployment> {
     owned(&deployment)
 }
 
-fn pod(name: &str, status: Value) -> Arc<Pod> {
+fn pod(name: &str, status: &Value) -> Arc<Pod> {
     Arc::new(typed(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "team"}, "status": status,
@@ -41,7 +41,7 @@ fn pod(name: &str, status: Value) -> Arc<Pod> {
 fn waiting(reason: &str, message: &str) -> Arc<Pod> {
     pod(
         "mcp-git-1",
-        json!({"containerStatuses": [{
+        &json!({"containerStatuses": [{
             "name": "server", "image": "git:1", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}},
         }]}),
@@ -49,10 +49,10 @@ fn waiting(reason: &str, message: &str) -> Arc<Pod> {
 }
 
 /// A pod whose container ended before and has this state now.
-fn crashing(state: Value, ready: bool, restarts: i32) -> Arc<Pod> {
+fn crashing(state: &Value, ready: bool, restarts: i32) -> Arc<Pod> {
     pod(
         "mcp-git-1",
-        json!({"containerStatuses": [{
+        &json!({"containerStatuses": [{
             "name": "server", "image": "git:1", "imageID": "", "ready": ready,
             "restartCount": restarts, "state": state,
             "lastState": {"terminated": {"exitCode": 1}},
@@ -72,7 +72,7 @@ fn it_is_told_whether_pods_run_and_else_why_not() {
     let unscheduled = || {
         pod(
             "mcp-git-1",
-            json!({"conditions": [{
+            &json!({"conditions": [{
                 "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                 "message": "0/1 nodes are available: 1 Insufficient cpu.",
             }]}),
@@ -127,28 +127,28 @@ fn it_is_told_whether_pods_run_and_else_why_not() {
         ),
         (
             "runs for a moment between two ends",
-            seen(None, vec![crashing(running(), false, 2)]),
+            seen(None, vec![crashing(&running(), false, 2)]),
             Holds::No,
             "CrashLoop",
             "kubectl logs",
         ),
         (
             "has just ended again",
-            seen(None, vec![crashing(json!({"terminated": {"exitCode": 1}}), false, 2)]),
+            seen(None, vec![crashing(&json!({"terminated": {"exitCode": 1}}), false, 2)]),
             Holds::No,
             "CrashLoop",
             "kubectl logs",
         ),
         (
             "ended once",
-            seen(None, vec![crashing(running(), false, 1)]),
+            seen(None, vec![crashing(&running(), false, 1)]),
             Holds::No,
             "Starting",
             "no pod",
         ),
         (
             "ended often and runs now",
-            seen(Some(1), vec![crashing(running(), true, 9)]),
+            seen(Some(1), vec![crashing(&running(), true, 9)]),
             Holds::Yes,
             "Available",
             "1 pod",
@@ -176,7 +176,7 @@ fn it_is_told_whether_pods_run_and_else_why_not() {
             "no pod",
         ),
     ] {
-        let found = available(&run(json!({"image": "git:1"})), &observed);
+        let found = available(&run(&json!({"image": "git:1"})), &observed);
         assert_eq!((found.holds, found.reason), (holds, reason), "{row}: {}", found.message);
         assert!(found.message.contains(words), "{row}: {}", found.message);
     }
@@ -187,7 +187,7 @@ fn what_is_not_run_is_not_asked_for_its_pods() {
     let elsewhere = available(&a_server("git", json!({"url": "http://a"})), &nothing());
     assert_eq!((elsewhere.holds, elsewhere.reason), (Holds::Yes, "External"));
 
-    let none = available(&run(json!({"image": "git:1", "replicas": 0})), &seen(None, vec![]));
+    let none = available(&run(&json!({"image": "git:1", "replicas": 0})), &seen(None, vec![]));
     assert_eq!((none.holds, none.reason), (Holds::No, "ScaledToZero"));
 }
 
@@ -285,7 +285,7 @@ fn a_server_is_verified_when_every_gateway_listed_the_same() {
             "definitions changed: changed: log",
         ),
     ] {
-        let server = run(json!({"image": "git:1"}));
+        let server = run(&json!({"image": "git:1"}));
         let found = verified(&server, &observed, &applied, &[]);
         assert_eq!((found.holds, found.reason), (holds, reason), "{row}: {}", found.message);
         assert!(found.message.contains(words), "{row}: {}", found.message);
@@ -297,7 +297,7 @@ fn gateways_that_disagree_are_named_with_what_they_have() {
     let (list, other) = (catalog(&[("log", "shows")]), catalog(&[("log", "sends")]));
     let observed = Observed { views: vec![view("one", &list), view("two", &other)], ..nothing() };
 
-    let message = verified(&run(json!({"image": "a"})), &observed, &applied(None), &[]).message;
+    let message = verified(&run(&json!({"image": "a"})), &observed, &applied(None), &[]).message;
 
     for words in [format!("one has {}", list.hash()), format!("two has {}", other.hash())] {
         assert!(message.contains(&words), "{message}");
@@ -307,7 +307,7 @@ fn gateways_that_disagree_are_named_with_what_they_have() {
 #[test]
 fn tools_in_quarantine_come_with_the_command_that_accepts_them() {
     let (before, now) = (catalog(&[("log", "shows")]), catalog(&[("log", "sends")]));
-    let mut server = run(json!({"image": "git:1"}));
+    let mut server = run(&json!({"image": "git:1"}));
     server.spec.tool_changes = crds::ToolChanges::Quarantine;
     let accepted = Verified::first("uid", &before).accepted;
     let kept = Verified { accepted, ..Verified::first("uid", &now) };
@@ -328,7 +328,7 @@ fn a_name_that_another_server_has_is_told_and_the_rest_serves() {
     let conflicts = ["tool log belongs to McpServer team/older".to_owned()];
     let kept = applied(Some(Verified::first("uid", &list)));
 
-    let found = verified(&run(json!({"image": "a"})), &observed, &kept, &conflicts);
+    let found = verified(&run(&json!({"image": "a"})), &observed, &kept, &conflicts);
 
     assert_eq!((found.holds, found.reason), (Holds::Yes, "NameConflict"));
     assert_eq!(found.message, conflicts[0]);

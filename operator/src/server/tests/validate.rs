@@ -131,7 +131,7 @@ fn live(service: &Service) -> Live {
 
 #[test]
 fn a_workload_has_an_entry_as_soon_as_its_service_has_an_address() {
-    let server = run(json!({"image": "git:1", "port": 9000}));
+    let server = run(&json!({"image": "git:1", "port": 9000}));
 
     let before = validate(&server, &nothing(), &pepper()).unwrap();
     assert!(before.entry.is_none());
@@ -144,7 +144,7 @@ fn a_workload_has_an_entry_as_soon_as_its_service_has_an_address() {
 
 #[test]
 fn what_has_the_name_of_something_that_is_to_run_is_named() {
-    let server = run(json!({"image": "git:1"}));
+    let server = run(&json!({"image": "git:1"}));
     let foreign = || Some(Arc::new(a_service("mcp-git", &json!({}))));
     let mut before = serde_json::to_value(&*owned(&a_service("mcp-git", &json!({})))).unwrap();
     before["metadata"]["ownerReferences"][0]["uid"] = json!("before");

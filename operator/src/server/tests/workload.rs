@@ -15,13 +15,13 @@ use crate::server::workload::{Objects, objects};
 
 const TERM: Term = 1;
 
-fn made(workload: Value, stateful: bool) -> Objects {
+fn made(workload: &Value, stateful: bool) -> Objects {
     let server = run(workload);
     let spec = server.spec.workload.clone().unwrap();
     objects(&server, &spec, stateful, &settings())
 }
 
-fn pod(workload: Value) -> Value {
+fn pod(workload: &Value) -> Value {
     let deployment = serde_json::to_value(made(workload, false).deployment).unwrap();
     deployment["spec"]["template"]["spec"].clone()
 }
@@ -95,7 +95,7 @@ fn every_pod_meets_the_restricted_profile_and_has_no_token() {
             ],
         }),
     ] {
-        let pod = pod(workload);
+        let pod = pod(&workload);
         assert_eq!(violations(&pod), [""; 0], "{pod:#}");
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["serviceAccountName"], "mcp-git");
@@ -105,7 +105,7 @@ fn every_pod_meets_the_restricted_profile_and_has_no_token() {
 
 #[test]
 fn the_container_is_as_the_resource_says() {
-    let pod = pod(json!({
+    let pod = pod(&json!({
         "image": "git:1", "command": ["git"], "args": ["serve", "--all"], "port": 9000,
         "env": [{"name": "A", "value": "b"}], "envFrom": [{"configMapRef": {"name": "env"}}],
         "resources": {"limits": {"cpu": "1"}}, "imagePullPolicy": "Always",
@@ -138,7 +138,7 @@ fn the_container_is_as_the_resource_says() {
 
 #[test]
 fn a_server_without_a_path_for_its_health_is_ready_when_its_port_is_open() {
-    let probe = pod(json!({"image": "git:1"}))["containers"][0]["readinessProbe"].clone();
+    let probe = pod(&json!({"image": "git:1"}))["containers"][0]["readinessProbe"].clone();
 
     assert_eq!(probe["tcpSocket"], json!({"port": "mcp"}));
     assert!(probe["httpGet"].is_null());
@@ -146,7 +146,7 @@ fn a_server_without_a_path_for_its_health_is_ready_when_its_port_is_open() {
 
 #[test]
 fn the_health_of_a_server_with_a_certificate_is_asked_over_https() {
-    let mut server = run(json!({"image": "git:1", "healthPath": "/health"}));
+    let mut server = run(&json!({"image": "git:1", "healthPath": "/health"}));
     server.spec.tls = Some(crds::Tls::default());
     let workload = server.spec.workload.clone().unwrap();
 
@@ -160,7 +160,7 @@ fn the_health_of_a_server_with_a_certificate_is_asked_over_https() {
 /// Nobody is sent to a pod that is about to end, and what is open there may come to its end.
 #[test]
 fn a_pod_ends_after_its_last_clients() {
-    let pod = pod(json!({"image": "git:1"}));
+    let pod = pod(&json!({"image": "git:1"}));
 
     let sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
     let grace = pod["terminationGracePeriodSeconds"].as_i64().unwrap();
@@ -170,7 +170,7 @@ fn a_pod_ends_after_its_last_clients() {
 #[test]
 fn a_new_version_is_there_before_the_old_one_goes() {
     let deployment =
-        serde_json::to_value(made(json!({"image": "git:1", "replicas": 3}), false).deployment)
+        serde_json::to_value(made(&json!({"image": "git:1", "replicas": 3}), false).deployment)
             .unwrap();
 
     let expected = json!({"type": "RollingUpdate",
@@ -181,7 +181,7 @@ fn a_new_version_is_there_before_the_old_one_goes() {
 
 #[test]
 fn all_that_runs_belongs_to_the_server_and_bears_its_name() {
-    let objects = made(json!({"image": "git:1", "replicas": 2}), true);
+    let objects = made(&json!({"image": "git:1", "replicas": 2}), true);
 
     let all = all(&objects);
     assert_eq!(all.len(), 5);
@@ -209,7 +209,7 @@ fn all_that_runs_belongs_to_the_server_and_bears_its_name() {
 
 #[test]
 fn services_send_to_the_pods_by_the_name_of_their_port() {
-    let objects = made(json!({"image": "git:1", "port": 9000, "replicas": 2}), true);
+    let objects = made(&json!({"image": "git:1", "port": 9000, "replicas": 2}), true);
     let template = serde_json::to_value(&objects.deployment).unwrap()["spec"].clone();
 
     for service in [&objects.service, objects.headless.as_ref().unwrap()] {
@@ -229,7 +229,7 @@ fn a_headless_service_is_for_sessions_that_have_several_pods() {
     for (stateful, replicas, headless) in
         [(false, 1, false), (false, 2, false), (true, 0, false), (true, 1, false), (true, 2, true)]
     {
-        let made = made(json!({"image": "git:1", "replicas": replicas}), stateful);
+        let made = made(&json!({"image": "git:1", "replicas": replicas}), stateful);
         assert_eq!(made.headless.is_some(), headless, "{stateful} {replicas}");
         let service = made.service.spec.unwrap();
         assert_eq!(service.cluster_ip, None, "the apiserver chooses");
@@ -242,7 +242,7 @@ fn a_headless_service_is_for_sessions_that_have_several_pods() {
 /// In the form that the chart's own test of NetworkPolicies takes a server's to have.
 #[test]
 fn only_the_gateways_reach_the_port_of_a_server() {
-    let policy = made(json!({"image": "git:1", "port": 9000}), false).network_policy;
+    let policy = made(&json!({"image": "git:1", "port": 9000}), false).network_policy;
 
     assert_eq!(
         serde_json::to_value(policy).unwrap()["spec"],
@@ -270,7 +270,7 @@ fn what_the_apiserver_makes_of_it_is_no_difference() {
         "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}},
         "volumes": [{"name": "a", "mountPath": "/a", "emptyDir": {"sizeLimit": "1024Mi"}}],
     });
-    let desired = serde_json::to_value(made(workload.clone(), false).deployment).unwrap();
+    let desired = serde_json::to_value(made(&workload, false).deployment).unwrap();
     let mut live = desired.clone();
     live["metadata"]["managedFields"] = json!([{}]);
     live["spec"]["revisionHistoryLimit"] = json!(10);
@@ -289,7 +289,7 @@ fn what_the_apiserver_makes_of_it_is_no_difference() {
 }
 
 fn stateful(session: &str, live_headless: bool, reported: Option<bool>) -> bool {
-    let mut server = run(json!({"image": "git:1", "replicas": 2}));
+    let mut server = run(&json!({"image": "git:1", "replicas": 2}));
     server.spec.session = serde_json::from_value(json!(session)).unwrap();
     let mut observed = nothing();
     let mut view = super::view("one", &super::catalog(&[]));
