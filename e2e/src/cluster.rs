@@ -217,6 +217,15 @@ impl Cluster {
         self.provider == Provider::Own
     }
 
+    /// What the service accounts of the release have asked of the apiserver, one JSON event a line and a second late:
+    /// only our own cluster keeps it.
+    pub fn audit(&self) -> Result<Option<String>> {
+        match self.provider {
+            Provider::Own => Ok(Some(fs::read_to_string(self.layout.audit())?)),
+            Provider::Kind | Provider::Given => Ok(None),
+        }
+    }
+
     async fn assembling(&self) -> Result<Lock> {
         Lock::take(&self.layout.images_lock(), Share::Alone, PATIENCE, &self.progress).await
     }

@@ -96,6 +96,11 @@ impl Layout {
         self.logs().join(format!("{}.log", component.name()))
     }
 
+    /// What was asked of the apiserver, one event a line.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.logs().join("audit.log")
+    }
+
     /// Of the processes that go with the cluster.
     pub(crate) fn records(&self) -> PathBuf {
         self.state().join("pids")

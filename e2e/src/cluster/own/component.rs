@@ -137,6 +137,13 @@ fn apiserver(layout: &Layout) -> Vec<String> {
         flag("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
         flag_path("service-account-key-file", &layout.pki("service-account.pub")),
         flag_path("service-account-signing-key-file", &layout.pki("service-account.key")),
+        flag_path("audit-policy-file", &layout.config("audit.yaml")),
+        flag_path("audit-log-path", &layout.audit()),
+        // Nobody waits for the disk.
+        flag("audit-log-mode", "batch"),
+        flag("audit-log-batch-max-wait", "1s"),
+        flag("audit-log-maxsize", 100),
+        flag("audit-log-maxbackup", 1),
     ]
 }
 

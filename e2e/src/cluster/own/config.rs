@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::Result;
 
-use super::super::layout::{DNS_SERVICE, LOOPBACK, Layout, NODE, NODE_IP, PAUSE_IMAGE, PODS};
+use super::super::{
+    layout::{DNS_SERVICE, LOOPBACK, Layout, NODE, NODE_IP, PAUSE_IMAGE, PODS},
+    release::HOME,
+};
 
 /// Writes them all.
 pub(crate) fn write(layout: &Layout) -> Result<()> {
@@ -32,6 +35,7 @@ pub(crate) fn files(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
         (layout.config("proxy.yaml"), proxy(layout)),
         (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
         (layout.config("resolv.conf"), String::new()),
+        (layout.config("audit.yaml"), audit()),
         (networks.join("10-fairway.conflist"), network(&layout.state().join("networks"))),
     ])
 }
@@ -78,6 +82,20 @@ state = '{state}'
         socket = layout.containerd_socket().display(),
         programs = layout.programs().display(),
         networks = networks.display(),
+    )
+}
+
+/// What the service accounts of the release ask for, and nothing else.
+fn audit() -> String {
+    format!(
+        "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {{level: Metadata, userGroups: ['system:serviceaccounts:{HOME}']}}
+- {{level: None}}
+"
     )
 }
 
