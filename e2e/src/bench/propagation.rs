@@ -106,8 +106,11 @@ async fn measure(options: &Options) -> Result<String> {
         scene.fill(options.cold).await?;
         extras.cold = cold::starts(&scene, 5).await?;
     }
+    let machine = super::machine::describe()?;
     if options.flood > 0 {
+        // The last may fail: what is known so far is not lost.
+        eprintln!("{}", table::render(&rounds, &extras, options.changes, &machine));
         extras.flood = Some(flood::flood(&scene, options.flood).await?);
     }
-    Ok(table::render(&rounds, &extras, options.changes, &super::machine::describe()?))
+    Ok(table::render(&rounds, &extras, options.changes, &machine))
 }
