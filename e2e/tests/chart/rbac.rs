@@ -11,15 +11,15 @@ const GATEWAY: [&str; 1] = ["gateway in ENTRIES: secrets get,list,watch"];
 
 /// What the operator may do in every cluster.
 const OPERATOR: [&str; 9] = [
-    "operator everywhere: nodes get,list,watch",
-    "operator everywhere: networking.k8s.io/servicecidrs get,list,watch",
-    "operator everywhere: discovery.k8s.io/endpointslices get,list,watch",
+    "operator everywhere: nodes list",
+    "operator everywhere: networking.k8s.io/servicecidrs list",
+    "operator in default: discovery.k8s.io/endpointslices list",
     "operator in NS: secrets create",
-    "operator in NS: secrets get,patch of fairway-keys,fairway-metrics-token",
+    "operator in NS: secrets get of fairway-keys,fairway-metrics-token",
     "operator in NS: coordination.k8s.io/leases create",
-    "operator in NS: coordination.k8s.io/leases get,update,patch of fairway-operator",
-    "operator in NS: pods get,list,watch",
-    "operator in ENTRIES: secrets get,list,watch,create,patch,update,delete",
+    "operator in NS: coordination.k8s.io/leases get,update of fairway-operator",
+    "operator in NS: pods list,watch",
+    "operator in ENTRIES: secrets get,list,watch,create,patch,delete",
 ];
 
 /// What the operator may do where the resources are: everywhere, or in the namespaces it watches.
@@ -35,7 +35,7 @@ const RESOURCES: [&str; 13] = [
     "services get,list,watch,create,patch,delete",
     "serviceaccounts get,list,watch,create,patch,delete",
     "networking.k8s.io/networkpolicies get,list,watch,create,patch,delete",
-    "pods get,list,watch",
+    "pods list,watch",
     "events.k8s.io/events create,patch",
 ];
 
