@@ -68,18 +68,23 @@ impl Claude {
 
     /// Starts a conversation with `model` in which the server's tools are allowed.
     pub fn run(&self, endpoint: &Endpoint, model: &Model) -> Result<Run> {
-        let configuration = self.home.path().join("mcp.json");
         let server = json!({
             "type": endpoint.transport.name(),
             "url": endpoint.url,
             "headers": endpoint.headers_json(),
         });
-        fs::write(&configuration, json!({"mcpServers": {SERVER: server}}).to_string())?;
+        self.run_with(&json!({"mcpServers": {SERVER: server}}).to_string(), SERVER, model)
+    }
+
+    /// The same with a configuration that somebody else made, in which this server is to be used.
+    pub fn run_with(&self, configuration: &str, server: &str, model: &Model) -> Result<Run> {
+        let file = self.home.path().join("mcp.json");
+        fs::write(&file, configuration)?;
         let mut command = self.command();
         command.env("ANTHROPIC_BASE_URL", model.url());
         command.args(["-p", PROMPT, "--output-format", "stream-json", "--verbose"]);
-        command.arg("--mcp-config").arg(configuration).arg("--strict-mcp-config");
-        command.args(["--allowedTools", &format!("mcp__{SERVER}")]);
+        command.arg("--mcp-config").arg(file).arg("--strict-mcp-config");
+        command.args(["--allowedTools", &format!("mcp__{server}")]);
         let (mut process, lines) = Process::spawn_with_lines("Claude Code", command)?;
         // It reads a piped standard input to its end before it starts.
         drop(process.take_input());

@@ -115,6 +115,20 @@ impl Release {
         }
     }
 
+    /// Removes it, and waits until everything is gone that goes with it.
+    pub async fn uninstall(&self) -> Result<()> {
+        let uninstall = ["uninstall", RELEASE, "--namespace", HOME, "--wait"];
+        self.cluster().helm(&uninstall, MINUTES).await?;
+        let entries = format!("namespace/{ENTRIES}");
+        let gone = ["wait", &entries, "--for=delete", "--timeout=120s"];
+        self.cluster().kubectl_for(&gone, MINUTES).await?;
+        let gone = || async {
+            let pods = ["--namespace", HOME, "get", "pods", "--output=name"];
+            Ok(self.cluster().kubectl(&pods).await?.is_empty())
+        };
+        until("the pods of the release to go", MINUTES, gone).await
+    }
+
     /// Waits until the pods of the release are those that it asks for, and ready.
     pub async fn wait_rolled_out(&self) -> Result<()> {
         for deployment in ["operator", "gateway"] {

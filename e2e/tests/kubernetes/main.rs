@@ -1,9 +1,14 @@
 //! Fairway in a real cluster, as its users meet it: Helm, kubectl, the Ingress and official clients.
+// Also in the functions that tests share, which clippy does not take for tests.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
 mod definitions;
 mod isolation;
 mod keys;
+mod network;
 mod policies;
+mod rights;
 mod servers;
 mod support;
+mod upgrade;

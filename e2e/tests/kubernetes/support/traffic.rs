@@ -38,10 +38,10 @@ impl Traffic {
                                     answered.fetch_add(1, Ordering::Relaxed);
                                 }
                                 Ok(answer) => {
-                                    lost.push(format!("{}: {tool}: {answer:?}", open.case))
+                                    lost.push(format!("{}: {tool}: {answer:?}", open.case));
                                 }
                                 Err(error) => {
-                                    lost.push(format!("{}: {tool}: {error:#}", open.case))
+                                    lost.push(format!("{}: {tool}: {error:#}", open.case));
                                 }
                             }
                         }
