@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderValue, Request, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -231,8 +232,17 @@ async fn connection<P, A>(
     let (stream, watchdog, activity) = watch(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&activity);
+        let has_body = !request.body().is_end_stream();
         let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, busy))) }
+        async move {
+            let mut answer = answer.await;
+            // Who is refused is mostly refused unread. hyper then closes without a word, and a proxy
+            // that has sent all of it would give the connection to its next client.
+            if has_body && !answer.status().is_success() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer.map(|body| Watched::new(body, busy)))
+        }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()

@@ -345,3 +345,27 @@ async fn a_call_on_a_stream_of_events_ends_with_its_key_too() {
     let answer = within_time("the end of the call", REVOKED, stream.answer(&1.into())).await;
     assert!(fault(&answer).contains("no longer valid"), "{answer}");
 }
+
+/// A proxy that has sent its whole body keeps the connection for the next client.
+#[tokio::test]
+async fn a_refusal_before_the_body_leaves_the_connection_usable_or_says_that_it_closes() {
+    let stage = Stage::start(&[]).await;
+    let body = request(1, "ping", json!({})).to_string();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: unknown\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut raw = Raw::connect(stage.address()).await;
+
+    raw.send(&head).await;
+    let refused = raw.read_until("}").await;
+    raw.send(&body).await;
+
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    if !refused.to_lowercase().contains("connection: close") {
+        raw.send(format!("{head}{body}")).await;
+        let next = raw.read_until("}").await;
+        assert!(next.starts_with("HTTP/1.1 401 "), "{next}");
+    }
+}
