@@ -1,6 +1,6 @@
 //! A Kubernetes cluster for the tests, with an Ingress controller, DNS, `kubectl` and Helm.
 //!
-//! The one that `KUBECONFIG` names; else one in containers, by kind; else one of our own on this host ([`own`]), from
+//! The one that `KUBECONFIG` names; else one in containers, by kind; else one of our own on this host (`own`), from
 //! the real programs. Built and started once, it stays for the next test run; `cargo e2e down` removes it.
 //!
 //! Every wait has a deadline. A test holds one [`Cluster`] at a time: one that waits to be alone waits for the others.
