@@ -34,6 +34,9 @@ pub(crate) const USER: &str = "alice";
 /// Until a write is in every entry: more than it takes on a machine that also compiles.
 const CONVERGED: Duration = Duration::from_secs(20);
 
+/// A gateway that ends waits for its clients as long as it may.
+const ENDED: Duration = Duration::from_secs(90);
+
 /// Everything that a bad day happens to. The tenant goes before the cluster is given to others.
 pub(crate) struct Scene {
     pub(crate) tenant: Tenant,
@@ -51,6 +54,7 @@ impl Scene {
             return Ok(None);
         }
         let client = client(&release).await?;
+        wait_alone(&client).await?;
         let tenant = release.tenant(name).await?;
         let image = release.image(Program::Everything)?;
         tenant.run(SERVER, image, json!({})).await?;
@@ -233,6 +237,16 @@ async fn client(release: &Release) -> Result<Client> {
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
     Ok(Client::try_from(config)?)
+}
+
+/// Waits until no pod of an earlier installation serves or leads any more.
+async fn wait_alone(client: &Client) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(client.clone(), HOME);
+    let none_ends = || async {
+        let pods = pods.list(&ListParams::default()).await?;
+        Ok(pods.iter().all(|pod| pod.meta().deletion_timestamp.is_none()))
+    };
+    until("pods of an earlier installation to end", ENDED, none_ends).await
 }
 
 pub(crate) fn resource(kind: &str) -> ApiResource {

@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     Denied,
     /// No such tool for this key.
     Unknown,
+    /// 404, and who says so.
+    Missing(String),
     /// Another status.
     Status(u16),
     /// Another answer.
@@ -73,6 +75,7 @@ async fn attempt(address: SocketAddr, key: &str, tool: &str) -> Result<Answer> {
             Answer::Called
         }
         200 => Answer::Other(body.chars().take(300).collect()),
+        404 => Answer::Missing(body.chars().take(300).collect()),
         status => Answer::Status(status),
     })
 }
@@ -117,6 +120,17 @@ impl Traffic {
     pub(crate) fn answers(&self) -> BTreeMap<Answer, usize> {
         let first = self.calls().first().map_or_else(Instant::now, |call| call.at);
         self.answers_since(first)
+    }
+
+    /// The answers in their order, alike ones together: how many, and how long after the first call they began.
+    pub(crate) fn course(&self) -> Vec<String> {
+        let calls = self.calls();
+        let alike = calls.chunk_by(|one, next| one.answer == next.answer);
+        let show = |alike: &[Call]| {
+            let began = alike[0].at - calls[0].at;
+            format!("{} × {:?} from {:.1} s", alike.len(), alike[0].answer, began.as_secs_f32())
+        };
+        alike.map(show).collect()
     }
 
     /// The longest time without a success.
