@@ -33,10 +33,7 @@ fn assert_nothing_was_emptied(what: &str, scene: &Scene, traffic: &Traffic, watc
     report(&format!("{what}: answers {answers:?}"));
     assert!(answers.keys().all(|answer| *answer == Answer::Called), "{what}: {answers:?}");
     let here = format!(".{}.", scene.tenant.name());
-    let gone = watch.all().into_iter().filter(|seen| seen.record.is_none());
-    // Those of other tests may be going with their namespaces.
-    let ours = format!(".{}.", scene.tenant.name());
-    let is_ours = |seen: &Seen| seen.record.is_none() && seen.name.contains(&ours);
+    let is_ours = |seen: &Seen| seen.record.is_none() && seen.name.contains(&here);
     let gone: Vec<Seen> = watch.all().into_iter().filter(is_ours).collect();
     assert!(gone.is_empty(), "{what}: {gone:?}");
 }
