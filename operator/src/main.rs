@@ -66,9 +66,7 @@ async fn main() -> anyhow::Result<()> {
         // Each line says itself whom it is about.
         .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(log_filter())
         .init();
     let flags = Flags::parse();
     let gateway_labels = labels(&flags.gateway_selector)
@@ -109,6 +107,25 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!("operator is stopping");
     operator.stop().await;
     Ok(())
+}
+
+/// What `RUST_LOG` asks for, or information. Failures of watches and calls are told where they are
+/// dealt with; kube would tell of each attempt again.
+fn log_filter() -> EnvFilter {
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let asked = if asked.is_empty() { "info".to_owned() } else { asked };
+    let mut filter = EnvFilter::try_new(&asked).unwrap_or_else(|_| EnvFilter::new("info"));
+    for (target, quiet) in [
+        ("kube_runtime", "kube_runtime::watcher=error"),
+        ("kube_client", "kube_client::client=off"),
+    ] {
+        if let Ok(quiet) = quiet.parse()
+            && !asked.contains(target)
+        {
+            filter = filter.add_directive(quiet);
+        }
+    }
+    filter
 }
 
 /// `name=value,name=value`

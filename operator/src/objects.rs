@@ -16,6 +16,9 @@ use crate::compare::says;
 
 /// Who owns the fields that the operator sets.
 pub(crate) const FIELD_MANAGER: &str = "fairway-operator";
+/// How the apiserver (1.36) begins to say, with code 500, that an object cannot be applied: two
+/// environment variables of one name, for instance.
+const UNMERGEABLE: &str = "failed to create typed patch object";
 /// For one call of the apiserver.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,7 +71,10 @@ impl Error {
     pub(crate) fn refusal(&self) -> Option<String> {
         match self {
             Self::Kube(what, error) => match &**error {
-                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => {
+                kube::Error::Api(status)
+                    if matches!(status.code, 400 | 403 | 413 | 422)
+                        || status.message.starts_with(UNMERGEABLE) =>
+                {
                     Some(format!("cannot {what}: {}", status.message))
                 }
                 _ => None,

@@ -180,14 +180,19 @@ async fn a_term_that_lost_its_force_for_a_moment_begins_anew_for_those_who_liste
     one.leads().await;
     let mut term = one.leadership.watch();
     term.borrow_and_update();
+    // Two renewals that take nearly too long: the second comes after the first has lost its force.
+    api.fail(Method::PUT, "/leases/", Failure::Late(1900), 2);
 
+    while one.term().is_some() {
+        sleep(Duration::from_millis(10)).await;
+    }
     // Meanwhile writes were refused, and who was refused waits to be rung for.
-    advance(GIVE_UP).await;
-    assert_eq!(one.term(), None);
-    one.leads().await;
-    sleep(RETRY).await;
+    assert!(!term.has_changed().unwrap());
+    while one.term().is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
 
-    assert!(one.term().is_some());
+    assert_eq!(one.term(), Some(1));
     assert!(term.has_changed().unwrap());
 }
 
@@ -244,6 +249,5 @@ async fn terms_go_on_where_the_entries_stand_though_the_lease_was_deleted() {
     api.remove(LEASE);
     sleep(2 * RETRY).await;
 
-    assert_eq!(one.term(), Some(8).max(one.term()));
-    assert!(one.term() >= Some(8));
+    assert!(one.term() >= Some(8), "{:?}", one.term());
 }

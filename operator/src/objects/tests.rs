@@ -123,6 +123,17 @@ async fn what_the_apiserver_refuses_has_to_be_mended_by_somebody() {
     }
 }
 
+#[test]
+fn an_object_that_cannot_be_applied_has_to_be_mended_by_somebody() {
+    // With code 500, as the apiserver has it.
+    let message = "failed to create typed patch object (team/mcp-git; apps/v1, Kind=Deployment): \
+                   .spec.template.spec.containers[name=\"server\"].env: duplicate entries";
+    let status = kube::core::Status { code: 500, ..kube::core::Status::failure(message, "") };
+    let error = Error::Kube("run the server", Box::new(kube::Error::Api(Box::new(status))));
+
+    assert!(error.refusal().unwrap().contains("duplicate entries"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_apiserver_that_is_silent_is_not_waited_for_for_ever() {
     let team = Team::new();

@@ -213,6 +213,7 @@ async fn a_standby_deletes_nothing_and_a_new_leader_everything() {
     bench.api.remove(&format!("{KEYS}/key-000"));
     sweeper.rest().await;
     assert_eq!(sweeper.entries().len(), 2);
+    assert!(bench.departed.take().0.is_empty(), "a standby would remember ever more");
 
     bench.ctx.leadership.hold(2);
     bench.departed.look();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -16,6 +17,7 @@ use kube::Client;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tower::service_fn;
 
 /// The apiserver; clones are the same one.
@@ -85,6 +87,8 @@ pub(crate) enum Failure {
     NoSuchPath,
     /// None at all.
     Silence,
+    /// The right one, after so many milliseconds.
+    Late(u64),
 }
 
 struct Script {
@@ -272,6 +276,10 @@ impl Api {
                     "message": "the server could not find the requested resource", "details": {},
                 }),
             ),
+            Some(Failure::Late(millis)) => {
+                sleep(Duration::from_millis(millis)).await;
+                self.state().serve(&call)
+            }
             None if call.query.contains("watch=") => self.watch(&call),
             None => self.state().serve(&call),
         }
