@@ -1,9 +1,10 @@
-//! One tool call, from the decision to the end of its answer: the guard that owns it.
+//! One request for a server, from the decision to the end of its answer: the guard that owns it.
 //!
-//! A [`Call`] is polled for what its client is to see. It translates ids and progress tokens,
-//! keeps the bounds on time, sends a refused request once more, and when it is dropped decides what
-//! becomes of a request that is still under way.
+//! A [`Call`] is polled for what its client is to see. It keeps the bounds on time, sends a refused
+//! request once more, and when it is dropped decides what becomes of a request that is still under
+//! way. What its messages become is in [`translate`], what a server asks in between in [`ask`].
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,24 +12,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use gateway_core::Principal;
-use mcp::Message;
+use gateway_core::{Principal, Scope};
+use mcp::Era;
 use mcp::error::{CANCELLED, UPSTREAM, error_response};
-use mcp::message::Outcome as Answered;
-use mcp::splice::{Edit, splice};
-use mcp::tool::{ProgressParams, cancelled, is_own};
+use mcp::tool::cancelled;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+mod ask;
 mod order;
+mod translate;
 
-pub(crate) use order::Order;
+pub(crate) use ask::Answers;
+pub(crate) use order::{Order, Place, US};
 
+use ask::{Asking, Held};
+use order::Round;
+
+use crate::client::Client;
+use crate::home::{Home, Homes};
 use crate::inflight::Registration;
 use crate::table::Table;
 use crate::telemetry::Outcome;
 use crate::upstream::exchange::{Exchange, Item};
 use crate::upstream::fault::{Fault, Told};
-use crate::upstream::leg::Leg;
+use crate::upstream::leg::{Leg, Outbound};
 use crate::upstream::{Slot, Upstream};
 
 /// How often the bounds on time, and whether the key is still good, are looked at: a key that is
@@ -62,17 +69,40 @@ pub(crate) enum Event {
     /// The answer broke off after a part of it was handed out; an error for those who have passed
     /// no part on. The call is over.
     Broken(Bytes),
+    /// The server asks a client of 2026-07-28 for something. The call goes on when it is
+    /// [resumed](Call::resume).
+    Input,
 }
 
-/// A tool call under way.
+/// Who makes a call, and how it can be spoken to.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) client: Client,
+    pub(crate) principal: Principal,
+    pub(crate) scope: Scope,
+    /// Whether it takes more than the answer on the call's own stream.
+    pub(crate) streams: bool,
+    pub(crate) registration: Option<Registration>,
+}
+
+/// A request under way.
 pub(crate) struct Call {
     order: Order,
+    caller: Caller,
     upstream: Arc<Upstream>,
     slot: Arc<Slot>,
-    principal: Principal,
     table: Arc<Table>,
-    registration: Option<Registration>,
+    homes: Arc<Homes>,
     stage: Stage,
+    /// What the client is to see before anything else.
+    ready: VecDeque<Event>,
+    /// What the client answered to a modern server, and how often it was asked.
+    round: Option<Round>,
+    rounds: usize,
+    /// What a legacy server asks a modern client.
+    held: Vec<Held>,
+    /// What the client was asked under its own session: withdrawn with the call.
+    asked: Vec<(Arc<Home>, u64)>,
     replayed: bool,
     /// Part of the answer is out: nothing but the rest of it may follow.
     committed: bool,
@@ -94,6 +124,8 @@ enum Stage {
     Opening(BoxFuture<'static, Result<Arc<Leg>, Fault>>),
     /// The request is out.
     Running(Box<Running>),
+    /// A modern server waits for answers of a legacy client.
+    Asking(Box<Asking>),
     Over,
 }
 
@@ -114,21 +146,25 @@ impl Call {
     /// Sends the request, or begins to open the leg for it.
     pub(crate) fn start(
         order: Order,
-        upstream: Arc<Upstream>,
-        slot: Arc<Slot>,
-        principal: Principal,
+        caller: Caller,
+        (upstream, slot): (Arc<Upstream>, Arc<Slot>),
         table: Arc<Table>,
-        registration: Option<Registration>,
+        homes: Arc<Homes>,
     ) -> Self {
         let now = Instant::now();
         let mut call = Self {
             order,
+            caller,
             upstream,
             slot,
-            principal,
             table,
-            registration,
+            homes,
             stage: Stage::Over,
+            ready: VecDeque::new(),
+            round: None,
+            rounds: 0,
+            held: Vec::new(),
+            asked: Vec::new(),
             replayed: false,
             committed: false,
             late: false,
@@ -140,24 +176,32 @@ impl Call {
             cancelled_at: None,
             outcome: None,
         };
-        match call.slot.current() {
-            Some(leg) => {
-                if let Err(fault) = call.send(leg) {
-                    call.reopen(None, fault);
-                }
-            }
-            None => call.open(None),
-        }
+        call.begin();
         call
     }
 
+    fn begin(&mut self) {
+        match self.slot.current() {
+            Some(leg) => {
+                if let Err(fault) = self.send(leg) {
+                    self.reopen(None, fault);
+                }
+            }
+            None => self.open(None),
+        }
+    }
+
     fn send(&mut self, leg: Arc<Leg>) -> Result<(), Fault> {
-        let id = leg.next_id();
-        let body = self.order.compose(id);
+        let (id, era) = (leg.next_id(), leg.era());
+        // Only a modern server is told with each request.
+        let level = (era == Era::Modern).then(|| self.level()).flatten();
+        let body = self.order.compose(id, era, &self.caller.client, level, self.round.as_ref());
+        let headers = if era == Era::Modern { self.order.head() } else { Vec::new() };
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let exchange = leg.send(&self.upstream, id, body, client_id, may_be_lost)?;
+        let out = Outbound { id, body, client_id, may_be_lost, headers };
+        let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
         Ok(())
@@ -180,12 +224,15 @@ impl Call {
 
     /// The next thing for the client to see. Not to be called once the call is over.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some(registration) = &self.registration
+        if let Some(event) = self.ready.pop_front() {
+            return Poll::Ready(event);
+        }
+        if let Some(registration) = &self.caller.registration
             && registration.cancel.poll(cx.waker())
             && self.cancelled_at.is_none()
         {
-            if matches!(self.stage, Stage::Opening(_)) {
-                // Nothing was sent yet, and nothing will be.
+            if !matches!(&self.stage, Stage::Running(running) if running.leg.era() == Era::Legacy) {
+                // Nothing is out, or its end is all that a modern server has to be told.
                 return Poll::Ready(self.cancelled());
             }
             self.cancel_upstream();
@@ -234,6 +281,13 @@ impl Call {
                 }
                 Poll::Ready(None)
             }
+            Stage::Asking(asking) => {
+                let answer = ready!(asking.poll_answer(cx));
+                self.active = Instant::now();
+                Poll::Ready(self.answered(answer))
+            }
+            // The server waits for the client, whom others ask.
+            Stage::Running(_) if !self.held.is_empty() => Poll::Pending,
             Stage::Running(running) => match ready!(running.exchange.poll_next(cx)) {
                 Ok(Some(Item::Message(message))) => {
                     let (leg, id) = (running.leg.clone(), running.id);
@@ -254,49 +308,12 @@ impl Call {
         }
     }
 
-    /// What a message from the server is to the client.
-    fn translate(&mut self, message: &Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
-        match Message::parse(message) {
-            Ok(Message::Response { id: answered, outcome }) if is_own(answered, id) => {
-                let outcome = match outcome {
-                    Answered::Result(_) => Outcome::Ok,
-                    Answered::Error(_) => Outcome::Error,
-                };
-                let text = answered.as_json().as_bytes();
-                let mut edits = [Edit::replace(message, text, &self.order.id)?];
-                let answer = splice(message, &mut edits);
-                self.finish(outcome);
-                Some(Event::Answer(answer))
-            }
-            Ok(Message::Notification { method, params }) => match &*method {
-                "notifications/progress" => {
-                    let (token, _) = self.order.token.as_ref()?;
-                    let progress: ProgressParams<'_> = serde_json::from_str(params?.get()).ok()?;
-                    let text = progress.progress_token.get();
-                    if text.trim_matches('"').parse() != Ok(id) {
-                        return None;
-                    }
-                    let mut edits = [Edit::replace(message, text.as_bytes(), token)?];
-                    Some(Event::Notification(splice(message, &mut edits)))
-                }
-                "notifications/tools/list_changed" => {
-                    self.upstream.refresh();
-                    None
-                }
-                _ => None,
-            },
-            Ok(Message::Request { id, method, .. }) => {
-                leg.decline(&self.upstream, id.as_json(), &method);
-                None
-            }
-            // Somebody else's answer, or none at all.
-            Ok(Message::Response { .. }) => None,
-            Err(error) => self.recover(Fault::Garbage(error.to_string())),
-        }
-    }
-
+    /// Tells a server of the legacy era that nobody wants the answer any more. To a modern one the
+    /// end of the connection says so (2026-07-28, basic/patterns/cancellation).
     fn cancel_upstream(&self) {
-        if let Stage::Running(running) = &self.stage {
+        if let Stage::Running(running) = &self.stage
+            && running.leg.era() == Era::Legacy
+        {
             self.upstream.tell(&running.leg, cancelled(running.id).into());
         }
     }
@@ -342,7 +359,7 @@ impl Call {
             self.received = running.exchange.received();
             self.active = now;
         }
-        if self.table.renew(&self.principal).is_none() {
+        if self.table.renew(&self.caller.principal).is_none() {
             self.cancel_upstream();
             let message = "this API key is no longer valid";
             let answer = error_response(self.client_id(), UPSTREAM, message);
@@ -351,7 +368,7 @@ impl Call {
         let timeouts = self.upstream.entry().timeouts;
         let fault = if now >= self.started + timeouts.total {
             Fault::TooSlow(timeouts.total.as_secs().max(1))
-        } else if now >= self.active + timeouts.request {
+        } else if now >= self.active + timeouts.request && !self.waits_for_client() {
             Fault::Silent(timeouts.request.as_secs().max(1))
         } else if !self.late && now >= self.started + SOON {
             self.late = true;
@@ -386,7 +403,11 @@ impl Call {
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        self.registration = None;
+        self.caller.registration = None;
+        self.held.clear();
+        for (home, question) in self.asked.drain(..) {
+            home.withdraw(question);
+        }
         self.outcome = Some(outcome);
         self.upstream.metrics.count(outcome);
         self.upstream.metrics.duration.observe(self.started.elapsed().as_secs_f64());
@@ -400,22 +421,34 @@ impl Call {
     }
 
     /// Whether nothing more will come.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.outcome.is_some()
+    pub(crate) fn is_over(&self) -> bool {
+        self.outcome.is_some() && self.ready.is_empty()
     }
 }
 
 impl Drop for Call {
     /// A legacy client that goes away has not cancelled (2025-11-25, basic/transports): the server
-    /// finishes, and its answer is read and dropped.
+    /// finishes, and its answer is read and dropped. A modern one has (2026-07-28,
+    /// basic/patterns/cancellation).
     fn drop(&mut self) {
         if self.outcome.is_some() {
             return;
         }
         // Gone with its key, though: that ends calls.
-        if self.table.renew(&self.principal).is_none() {
+        if self.table.renew(&self.caller.principal).is_none() {
             self.cancel_upstream();
             self.finish(Outcome::Failed);
+            return;
+        }
+        if self.caller.client.era() == Era::Modern {
+            self.cancel_upstream();
+            let stage = std::mem::replace(&mut self.stage, Stage::Over);
+            self.finish(Outcome::Cancelled);
+            if let Stage::Running(running) = stage
+                && running.leg.era() == Era::Legacy
+            {
+                drain(running, FAREWELL, FAREWELL);
+            }
             return;
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Over);

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::ProtocolVersion;
@@ -14,8 +15,13 @@ use mcp::ProtocolVersion;
 /// How long a session lasts.
 pub(crate) const LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// Longest id that is looked at: names of 63, 253 and 63 characters and the rest, in base64.
-const MAX_TOKEN: usize = 768;
+/// Longest capabilities of a client that a session holds, in bytes of JSON: the largest of the
+/// clients we know takes 200.
+pub(crate) const MAX_CAPABILITIES: usize = 4096;
+
+/// Longest id that is looked at: names of 63, 253 and 63 characters, capabilities and the rest, in
+/// base64.
+const MAX_TOKEN: usize = 768 + MAX_CAPABILITIES * 4 / 3;
 
 /// Which transport a session was begun on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,15 @@ impl SessionId {
     }
 }
 
+/// What a client and we agreed on.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) transport: Transport,
+    pub(crate) version: ProtocolVersion,
+    /// JSON text of at most [`MAX_CAPABILITIES`]; empty for none.
+    pub(crate) capabilities: Bytes,
+}
+
 /// What an id holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
@@ -43,24 +58,16 @@ pub(crate) struct Session {
     pub(crate) version: ProtocolVersion,
     /// Tenant, key and server, each after its length. The name of the key, not the key itself: a
     /// rotated key keeps its sessions.
-    names: Vec<u8>,
+    names: Bytes,
+    /// What the client can do, as it said it; empty if it did not.
+    pub(crate) capabilities: Bytes,
 }
 
 impl Session {
-    fn new(
-        id: SessionId,
-        transport: Transport,
-        version: ProtocolVersion,
-        principal: &Principal,
-        scope: &Scope,
-    ) -> Self {
-        Self { id, transport, version, names: names(principal, scope) }
-    }
-
     /// Whether the session was begun by this principal at this URL.
     pub(crate) fn belongs_to(&self, principal: &Principal, scope: &Scope) -> bool {
         let parts = parts(principal, scope);
-        let mut rest = self.names.as_slice();
+        let mut rest = &*self.names;
         let same = parts.iter().all(|part| match rest.split_first() {
             Some((length, after)) if usize::from(*length) == part.len() => {
                 let same = after.starts_with(part.as_bytes());
@@ -81,7 +88,7 @@ fn parts<'a>(principal: &'a Principal, scope: &'a Scope) -> [&'a str; 3] {
     [principal.key.namespace.as_str(), &principal.key.name, server]
 }
 
-fn names(principal: &Principal, scope: &Scope) -> Vec<u8> {
+fn names(principal: &Principal, scope: &Scope) -> Bytes {
     let parts = parts(principal, scope);
     let mut names = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts {
@@ -89,7 +96,7 @@ fn names(principal: &Principal, scope: &Scope) -> Vec<u8> {
         names.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
         names.extend_from_slice(part.as_bytes());
     }
-    names
+    names.into()
 }
 
 /// Names a key in the ids it sealed: the start of its hash.
@@ -126,13 +133,14 @@ impl Sealer {
         &self,
         principal: &Principal,
         scope: &Scope,
-        transport: Transport,
-        version: ProtocolVersion,
+        terms: Terms,
         now: Timestamp,
     ) -> Option<(Session, String)> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let session = Session::new(SessionId(nonce), transport, version, principal, scope);
+        let Terms { transport, version, capabilities } = terms;
+        let names = names(principal, scope);
+        let session = Session { id: SessionId(nonce), transport, version, names, capabilities };
         let token = self.seal(&session, now.as_second() + LIFETIME_SECONDS)?;
         Some((session, token))
     }
@@ -169,30 +177,39 @@ impl Sealer {
 const TRANSPORTS: [Transport; 2] = [Transport::Streamable, Transport::Sse];
 
 /// What ids look like inside: the first byte of each, so that another form can be told from it.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
-/// Form, transport, version, expiry, names.
+/// Form, transport, version, expiry, length of the names, names, capabilities.
 fn encode(session: &Session, expires: i64) -> Vec<u8> {
     let place = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
     let transport = TRANSPORTS.iter().position(|transport| *transport == session.transport);
     let version = ProtocolVersion::ALL.iter().position(|version| *version == session.version);
-    let mut plain = Vec::with_capacity(11 + session.names.len() + 16);
+    let (names, capabilities) = (&session.names, &session.capabilities);
+    let mut plain = Vec::with_capacity(13 + names.len() + capabilities.len() + 16);
     plain.push(FORMAT);
     plain.push(place(transport));
     plain.push(place(version));
     plain.extend_from_slice(&expires.to_be_bytes());
-    plain.extend_from_slice(&session.names);
+    // Three names of at most 255 bytes and their lengths.
+    plain.extend_from_slice(&u16::try_from(names.len()).unwrap_or(u16::MAX).to_be_bytes());
+    plain.extend_from_slice(names);
+    plain.extend_from_slice(capabilities);
     plain
 }
 
 fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
-    let (fixed, names) = plain.split_first_chunk::<11>()?;
+    let (fixed, rest) = plain.split_first_chunk::<11>()?;
     let [FORMAT, transport, version, expires @ ..] = fixed else { return None };
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let mut names = Bytes::copy_from_slice(rest);
+    let length = usize::from(u16::from_be_bytes(*length));
+    let capabilities = (length <= names.len()).then(|| names.split_off(length))?;
     let session = Session {
         id,
         transport: *TRANSPORTS.get(usize::from(*transport))?,
         version: *ProtocolVersion::ALL.get(usize::from(*version))?,
-        names: names.to_vec(),
+        names,
+        capabilities,
     };
     Some((session, i64::from_be_bytes(*expires)))
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crds::SessionMode;
 use gateway_core::report::{ServerId, ServerReport, ServerState};
 use gateway_core::{Endpoint, ServerEntry};
-use http::{Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
+use mcp::Era;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -18,26 +19,37 @@ use crate::telemetry::{CallMetrics, Telemetry};
 
 mod client;
 mod connector;
+mod ear;
 mod egress;
 pub(crate) mod exchange;
 pub(crate) mod fault;
+mod hello;
 pub(crate) mod leg;
+mod lists;
+mod lodger;
 mod pool;
 mod slot;
 mod standing;
 mod stream;
 mod supervisor;
 mod trust;
+pub(crate) mod unasked;
+mod watchers;
 
 pub(crate) use egress::Egress;
+pub(crate) use hello::implementation;
+pub(crate) use lodger::{Sight, Visitor};
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
+pub(crate) use watchers::{Ear, Watch, Watchers};
 
 use client::{HttpClient, Sending, Template};
 use connector::Connector;
 use fault::Fault;
 use leg::Leg;
+use lodger::Lodger;
+use slot::Of;
 
 /// Legs one principal may hold at one server: some 4 clients of 64 sessions.
 const MAX_LEGS: usize = 256;
@@ -48,11 +60,25 @@ const PASSING: Duration = Duration::from_secs(2);
 /// Legs nobody used for so long are closed.
 const LEG_IDLE: Duration = Duration::from_secs(30 * 60);
 
-/// Which transport a server turned out to speak.
+/// Over which transport a server is spoken to in the legacy era.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
     Streamable,
     Sse,
+}
+
+/// Who has a leg in the legacy era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Sharing {
+    /// Not known yet.
+    Unknown,
+    /// One leg serves all clients.
+    All,
+    /// Each client has its own.
+    Each,
+    /// Nobody: the server speaks the modern era only.
+    Nobody,
 }
 
 /// One server.
@@ -64,11 +90,17 @@ pub(crate) struct Upstream {
     http: Arc<HttpClient>,
     /// 0 until known.
     link: AtomicU8,
-    shares: AtomicBool,
+    /// Whether it speaks 2026-07-28.
+    modern: AtomicBool,
+    /// A [`Sharing`].
+    sharing: AtomicU8,
     pub(crate) standing: Standing,
     wake: Notify,
     /// The gateway's own leg: lists, and calls where legs are shared.
     own: Arc<Slot>,
+    /// Where the own one is modern: for clients of the legacy era, if they share one.
+    legacy: Arc<Slot>,
+    pub(crate) watchers: Watchers,
     clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
     /// Places for what is sent in passing.
     errands: Arc<Semaphore>,
@@ -91,10 +123,13 @@ impl Upstream {
             metrics: telemetry.calls_of(&entry.namespace, &entry.name),
             entry: ArcSwap::new(entry),
             link: AtomicU8::new(0),
-            shares: AtomicBool::new(false),
+            modern: AtomicBool::new(false),
+            sharing: AtomicU8::new(Sharing::Unknown as u8),
             standing: Standing::new(news),
             wake: Notify::new(),
-            own: Slot::new(),
+            own: Slot::new(Of::Gateway),
+            legacy: Slot::new(Of::GatewayLegacy),
+            watchers: Watchers::default(),
             clients: Mutex::default(),
             errands: Arc::new(Semaphore::new(MAX_ERRANDS)),
             stop,
@@ -112,8 +147,15 @@ impl Upstream {
     }
 
     /// Sends a request with the credential of now.
-    fn send(&self, template: &Template, method: Method, body: Bytes) -> Sending {
+    fn send(
+        &self,
+        template: &Template,
+        method: Method,
+        body: Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Sending {
         let mut request = template.request(method, body);
+        request.headers_mut().extend(headers);
         if let Some(credential) = &self.entry.load().credential {
             request.headers_mut().insert(credential.header.clone(), credential.value.clone());
         }
@@ -144,26 +186,64 @@ impl Upstream {
     ///
     /// # Errors
     /// At once while the server is known to be away, so that nobody waits for it.
-    pub(crate) fn slot(
-        self: &Arc<Self>,
-        client: impl FnOnce() -> ClientKey,
-    ) -> Result<Arc<Slot>, Fault> {
-        if self.standing.is_settled() { self.place(client) } else { Ok(Slot::awaiting(client())) }
+    pub(crate) fn slot(self: &Arc<Self>, visitor: &Visitor<'_>) -> Result<Arc<Slot>, Fault> {
+        let era = visitor.client.era();
+        if self.standing.is_settled() {
+            let place = self.place(era, || visitor.key(), || visitor.lodger())?;
+            if let Some(slot) = place {
+                return Ok(slot);
+            }
+        }
+        Ok(Slot::new(Of::Awaiting(era, Box::new(visitor.lodger()))))
     }
 
-    fn place(self: &Arc<Self>, client: impl FnOnce() -> ClientKey) -> Result<Arc<Slot>, Fault> {
+    /// The place of a client for which it was not known before.
+    async fn find_place(
+        self: &Arc<Self>,
+        era: Era,
+        lodger: &Lodger,
+    ) -> Result<Arc<Slot>, Fault> {
+        self.standing.settled().await;
+        let key = || lodger.key.clone();
+        if let Some(slot) = self.place(era, key, || lodger.clone())? {
+            return Ok(slot);
+        }
+        // The first client of the legacy era at a server that speaks both.
+        match self.legacy.open_here(self, None).await {
+            Ok(leg) => self.learn_sharing(&leg),
+            Err(Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) => {
+                self.sharing.store(Sharing::Nobody as u8, Ordering::Relaxed);
+            }
+            Err(fault) => return Err(fault),
+        }
+        self.place(era, key, || lodger.clone())?.ok_or_else(|| self.outage())
+    }
+
+    /// `None` while it is not known who has a leg of the legacy era.
+    fn place(
+        self: &Arc<Self>,
+        era: Era,
+        client: impl FnOnce() -> ClientKey,
+        lodger: impl FnOnce() -> Lodger,
+    ) -> Result<Option<Arc<Slot>>, Fault> {
         if !self.standing.is_available() {
             self.refresh();
             return Err(self.outage());
         }
-        if self.shares.load(Ordering::Relaxed) {
-            return Ok(self.own.clone());
+        let modern = self.is_modern();
+        match self.sharing() {
+            _ if modern && era == Era::Modern => return Ok(Some(self.own.clone())),
+            Sharing::Nobody => return Ok(Some(self.own.clone())),
+            Sharing::All if modern => return Ok(Some(self.legacy.clone())),
+            Sharing::All => return Ok(Some(self.own.clone())),
+            Sharing::Unknown => return Ok(None),
+            Sharing::Each => {}
         }
         let client = client();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = clients.get(&client) {
             slot.touch();
-            return Ok(slot.clone());
+            return Ok(Some(slot.clone()));
         }
         let held: Vec<(&ClientKey, &Arc<Slot>)> =
             clients.iter().filter(|(other, _)| other.is_of(&client)).collect();
@@ -178,9 +258,15 @@ impl Upstream {
                 self.close_soon(leg);
             }
         }
-        let slot = Slot::new();
+        let slot = Slot::new(Of::Client(Box::new(lodger())));
         clients.insert(client, slot.clone());
-        Ok(slot)
+        Ok(Some(slot))
+    }
+
+    /// The leg of a client, if it has one of its own.
+    pub(crate) fn leg_of(&self, client: &ClientKey) -> Option<Arc<Leg>> {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.get(client).and_then(|slot| slot.current())
     }
 
     /// Closes the leg of a session that ended.
@@ -204,30 +290,61 @@ impl Upstream {
         self.wake.notify_one();
     }
 
-    fn link(&self) -> Option<Link> {
+    /// How the server is spoken to in the legacy era.
+    fn link(&self) -> Result<Link, Fault> {
         match self.link.load(Ordering::Relaxed) {
-            1 => Some(Link::Streamable),
-            2 => Some(Link::Sse),
-            _ => None,
+            1 => Ok(Link::Streamable),
+            2 => Ok(Link::Sse),
+            _ => Err(self.outage()),
         }
     }
 
-    /// Notes what the first contact showed. A server that keeps no session can be shared
-    /// (DESIGN §4: the server decides, never the client's capabilities).
+    /// Whether the server speaks 2026-07-28.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.modern.load(Ordering::Relaxed)
+    }
+
+    /// Whether each client of the legacy era has a leg of its own.
+    pub(crate) fn keeps_each_apart(&self) -> bool {
+        self.sharing() == Sharing::Each
+    }
+
+    fn sharing(&self) -> Sharing {
+        match self.sharing.load(Ordering::Relaxed) {
+            1 => Sharing::All,
+            2 => Sharing::Each,
+            3 => Sharing::Nobody,
+            _ => Sharing::Unknown,
+        }
+    }
+
+    /// Notes what the first contact showed.
     fn learn(&self, link: Link, leg: &Leg) {
-        self.link.store(
-            match link {
-                Link::Streamable => 1,
-                Link::Sse => 2,
-            },
-            Ordering::Relaxed,
-        );
-        let shares = match self.session {
-            SessionMode::Auto => !leg.has_session(),
-            SessionMode::Shared => true,
-            SessionMode::PerClient => false,
+        let link = match link {
+            Link::Streamable => 1,
+            Link::Sse => 2,
         };
-        self.shares.store(shares, Ordering::Relaxed);
+        self.link.store(link, Ordering::Relaxed);
+        let modern = leg.era() == Era::Modern;
+        self.modern.store(modern, Ordering::Relaxed);
+        if !modern {
+            self.learn_sharing(leg);
+        } else if !leg.hello().speaks_legacy {
+            self.sharing.store(Sharing::Nobody as u8, Ordering::Relaxed);
+        } else if self.sharing() == Sharing::Nobody {
+            self.sharing.store(Sharing::Unknown as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// A server that keeps no session can be shared (DESIGN §4: the server decides, never the
+    /// client's capabilities).
+    fn learn_sharing(&self, leg: &Leg) {
+        let sharing = match self.session {
+            SessionMode::Auto if leg.has_session() => Sharing::Each,
+            SessionMode::Auto | SessionMode::Shared => Sharing::All,
+            SessionMode::PerClient => Sharing::Each,
+        };
+        self.sharing.store(sharing as u8, Ordering::Relaxed);
     }
 
     fn outage(&self) -> Fault {
@@ -298,7 +415,8 @@ impl Upstream {
     /// Takes away all legs. Calls under way keep theirs.
     fn take_legs(&self) -> Vec<Arc<Leg>> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = clients.drain().map(|(_, slot)| slot).chain([self.own.clone()]);
+        let own = [self.own.clone(), self.legacy.clone()];
+        let slots = clients.drain().map(|(_, slot)| slot).chain(own);
         slots.filter_map(|slot| slot.current.swap(None)).collect()
     }
 }

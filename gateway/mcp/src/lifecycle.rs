@@ -12,33 +12,9 @@ pub struct InitializeParams<'a> {
     /// The revision the client asks for.
     #[serde(borrow)]
     pub protocol_version: Cow<'a, str>,
-}
-
-/// Our answer to `initialize`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InitializeResult<'a> {
-    /// The revision of this session.
-    pub protocol_version: &'a str,
-    /// What the session can do.
-    pub capabilities: Capabilities,
-    /// Who answers.
-    pub server_info: Implementation<'a>,
-}
-
-/// Capabilities of a server, as far as we offer them.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Capabilities {
-    /// Tools can be listed and called.
-    pub tools: ListChanged,
-}
-
-/// A feature whose list may change under an open session.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListChanged {
-    /// Whether changes are announced.
-    pub list_changed: bool,
+    /// Raw capabilities of the client.
+    #[serde(borrow, default)]
+    pub capabilities: Option<&'a RawValue>,
 }
 
 /// Name and version of a program.
@@ -50,22 +26,6 @@ pub struct Implementation<'a> {
     pub version: &'a str,
 }
 
-/// What we send to a server to begin a session. Declares no client capability.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InitializeRequest<'a> {
-    /// The revision we ask for.
-    pub protocol_version: &'a str,
-    /// Empty: nothing a server may ask of us.
-    pub capabilities: Empty,
-    /// Who asks.
-    pub client_info: Implementation<'a>,
-}
-
-/// `{}`
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Empty {}
-
 /// What we read of a server's answer to `initialize`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,9 +33,15 @@ pub struct ServerHello<'a> {
     /// The revision of the session.
     #[serde(borrow)]
     pub protocol_version: Cow<'a, str>,
-    /// Who answers; what is not understood of it says nothing.
+    /// Raw capabilities of the server.
     #[serde(borrow, default)]
-    server_info: Option<&'a RawValue>,
+    pub capabilities: Option<&'a RawValue>,
+    /// Raw text for the model, about the server.
+    #[serde(borrow, default)]
+    pub instructions: Option<&'a RawValue>,
+    /// Raw name and version of who answers.
+    #[serde(borrow, default)]
+    pub server_info: Option<&'a RawValue>,
 }
 
 impl ServerHello<'_> {

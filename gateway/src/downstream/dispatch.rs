@@ -1,23 +1,19 @@
-//! What a request of the legacy era asks for, and the answer or the call that comes of it.
+//! What a request asks for, and the answer or the call that comes of it.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use gateway_core::{Principal, Scope};
+use mcp::Era;
 use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, OVERLOADED, error_response};
+use mcp::logging::{self, Level};
 use mcp::message::Id;
-use mcp::splice::Edit;
-use mcp::tool::{CallParams, text};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Downstream;
-use crate::call::{Call, Order};
-use crate::session::SessionId;
-use crate::upstream::ClientKey;
-use crate::upstream::fault::Told;
+use super::list::List;
+use super::route::{self, Routed};
+use super::watch;
+use crate::call::Call;
+use crate::client::Client;
 
 /// A request of a client, read.
 #[derive(Debug)]
@@ -30,11 +26,13 @@ pub(super) struct Asked<'a> {
 }
 
 /// From whom and through which URL.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Asker<'a> {
     pub(super) principal: &'a Principal,
     pub(super) scope: &'a Scope,
-    pub(super) session: Option<SessionId>,
+    pub(super) client: Client,
+    /// Whether it takes more than the answer on the stream of the answer.
+    pub(super) streams: bool,
 }
 
 /// What comes of a request.
@@ -48,15 +46,42 @@ pub(super) enum Reply {
 
 /// Answers a request, or starts the call that will.
 pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) -> Reply {
-    match asked.method {
-        "ping" => Reply::Now(result(asked.id, "{}")),
-        "tools/list" => Reply::Now(list(asked, asker)),
-        "tools/call" => call(asked, asker, app).unwrap_or_else(Reply::Now),
-        method => {
-            let message = format!("method not found: {}", shortened(method));
-            Reply::Now(refuse(asked.id, METHOD_NOT_FOUND, &message))
-        }
+    if let Some(list) = List::of(asked.method) {
+        return Reply::Now(list.answer(asked, &asker));
     }
+    let routed = match (asked.method, asker.client.era()) {
+        ("tools/call", _) => route::tool(asked, &asker),
+        ("prompts/get", _) => route::prompt(asked, &asker),
+        ("resources/read", _) => route::resource(asked, &asker),
+        ("completion/complete", _) => route::completion(asked, &asker),
+        ("ping", Era::Legacy) => return Reply::Now(result(asked.id, "{}")),
+        ("logging/setLevel", Era::Legacy) => {
+            return Reply::Now(set_level(asked, &asker, app));
+        }
+        ("resources/subscribe", Era::Legacy) => {
+            match watch::subscribe(asked, &asker, app) {
+                watch::Subscribing::Done(answer) => return Reply::Now(answer),
+                watch::Subscribing::Passed(routed) => Ok(routed),
+            }
+        }
+        ("resources/unsubscribe", Era::Legacy) => {
+            match watch::unsubscribe(asked, &asker, app) {
+                watch::Subscribing::Done(answer) => return Reply::Now(answer),
+                watch::Subscribing::Passed(routed) => Ok(routed),
+            }
+        }
+        (method, era) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method, era)),
+    };
+    routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)
+}
+
+fn start(
+    asked: &Asked<'_>,
+    asker: Asker<'_>,
+    routed: Routed,
+    app: &Downstream,
+) -> Result<Reply, Bytes> {
+    route::start(asked, asker, routed, app).map(|call| Reply::Call(Box::new(call)))
 }
 
 /// An answer with a raw result.
@@ -64,173 +89,40 @@ pub(super) fn result(id: Id<'_>, result: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.as_json()).into()
 }
 
-fn refuse(id: Id<'_>, code: i32, message: &str) -> Bytes {
+pub(super) fn refuse(id: Id<'_>, code: i32, message: &str) -> Bytes {
     error_response(Some(id.as_json()), code, message)
 }
 
+fn unknown(id: Id<'_>, method: &str, _era: Era) -> Bytes {
+    refuse(id, METHOD_NOT_FOUND, &format!("method not found: {}", shortened(method)))
+}
+
 /// What a client sent is quoted in errors up to here.
-fn shortened(text: &str) -> &str {
+pub(super) fn shortened(text: &str) -> &str {
     const QUOTED: usize = 128;
     text.char_indices().nth(QUOTED).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
-fn call(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) -> Result<Reply, Bytes> {
-    let Asker { principal, scope, session } = asker;
-    let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
-    let params = asked.params.ok_or_else(|| invalid("tools/call needs params with a `name`"))?;
-    let params = CallParams::parse(params)
-        .map_err(|error| invalid(&format!("tools/call: {}", shortened(&error.to_string()))))?;
-    let name = text(params.name).ok_or_else(|| invalid("`name` must be a string"))?;
-    let tool = principal
-        .tenant
-        .find(&name, scope, principal)
-        .ok_or_else(|| invalid(&format!("unknown tool: {}", shortened(&name))))?;
-    let server = (tool.server.namespace.clone(), tool.server.name.clone());
-    let published = app.table.load();
-    let gone = || invalid(&format!("unknown tool: {}", shortened(&name)));
-    let upstream = published.upstreams.get(&server).ok_or_else(gone)?;
-    let slot = upstream.slot(|| ClientKey::new(principal, session)).map_err(|fault| {
-        let told = Told(server.1.as_str(), &fault).to_string();
-        refuse(asked.id, mcp::error::UPSTREAM, &told)
-    })?;
-    let id = part(asked.message, asked.id.as_json());
-    let registration = match session {
-        None => None,
-        Some(session) => Some(app.calls.register(session, id.clone()).ok_or_else(|| {
-            refuse(asked.id, mcp::error::INVALID_REQUEST, "a request with this id is under way")
-        })?),
+/// Notes which log messages a session wants, and tells the servers where it has legs of its own.
+fn set_level(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Bytes {
+    let Some(level) = asked.params.and_then(logging::level_of) else {
+        let levels: Vec<&str> = Level::ALL.iter().map(|level| level.as_str()).collect();
+        let message = format!("logging/setLevel needs a `level` of {}", levels.join(", "));
+        return refuse(asked.id, INVALID_PARAMS, &message);
     };
-    let place = |text: &str| Edit::replace(asked.message, text.as_bytes(), b"").map(|e| e.range());
-    let token = params.progress_token.map(RawValue::get);
-    let order = Order {
-        id_at: place(asked.id.as_json()).ok_or_else(gone)?,
-        rename: (*name != *tool.name)
-            .then(|| Some((place(params.name.get())?, quoted(&tool.name))))
-            .flatten(),
-        token: token.and_then(|token| Some((part(asked.message, token), place(token)?))),
-        replayable: tool.replayable,
-        message: asked.message.clone(),
-        id,
-    };
-    Ok(Reply::Call(Box::new(Call::start(
-        order,
-        upstream.clone(),
-        slot,
-        principal.clone(),
-        app.table.clone(),
-        registration,
-    ))))
-}
-
-/// A part of the message that shares its memory.
-fn part(message: &Bytes, text: &str) -> Bytes {
-    message.slice_ref(text.as_bytes())
-}
-
-fn quoted(name: &str) -> Bytes {
-    serde_json::Value::from(name).to_string().into()
-}
-
-/// Lists are one page up to here (DESIGN §4).
-const PAGE: usize = 1024 * 1024;
-
-fn list(asked: &Asked<'_>, asker: Asker<'_>) -> Bytes {
-    let Asker { principal, scope, .. } = asker;
-    let tenant = &principal.tenant;
-    let hash = tenant.view_hash(scope, principal);
-    let offset = match cursor_of(asked.params) {
-        None => 0,
-        Some(cursor) => match Cursor::open(&cursor, hash) {
-            Some(offset) => offset,
-            None => {
-                let message = "the cursor is not ours or the list has changed; list from the start";
-                return refuse(asked.id, INVALID_PARAMS, message);
-            }
-        },
-    };
-    let mut out = BytesMut::with_capacity(4096);
-    out.put_slice(br#"{"jsonrpc":"2.0","id":"#);
-    out.put_slice(asked.id.as_json().as_bytes());
-    out.put_slice(br#","result":{"tools":["#);
-    let start = out.len();
-    let mut next = None;
-    for (at, definition) in tenant.list(scope, principal).enumerate().skip(offset) {
-        if out.len() > start {
-            if out.len() + definition.len() > PAGE {
-                next = Some(at);
-                break;
-            }
-            out.put_u8(b',');
-        }
-        out.put_slice(definition);
+    if let Some(session) = asker.client.session() {
+        app.homes.of(session).set_level(level);
+        app.tell_legs(asker.principal, session, |id| {
+            let level = level.as_str();
+            Some(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
+            ))
+        });
     }
-    out.put_u8(b']');
-    if let Some(next) = next {
-        out.put_slice(br#","nextCursor":""#);
-        out.put_slice(Cursor::seal(next, hash).as_bytes());
-        out.put_u8(b'"');
-    }
-    out.put_slice(b"}}");
-    out.freeze()
-}
-
-fn cursor_of(params: Option<&RawValue>) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow)]
-        cursor: Option<&'a RawValue>,
-    }
-    let cursor = serde_json::from_str::<Params<'_>>(params?.get()).ok()?.cursor?;
-    // One that is no text is not ours either.
-    Some(text(cursor).unwrap_or_default().into_owned())
-}
-
-/// Where a page begins, bound to the view it is a page of.
-struct Cursor;
-
-impl Cursor {
-    fn seal(offset: usize, view: u64) -> String {
-        let mut bytes = (offset as u64).to_be_bytes().to_vec();
-        bytes.extend_from_slice(&Self::tag(&bytes, view));
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    fn open(cursor: &str, view: u64) -> Option<usize> {
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let (offset, tag) = bytes.split_first_chunk::<8>()?;
-        verify_slices_are_equal(tag, &Self::tag(offset, view)).ok()?;
-        usize::try_from(u64::from_be_bytes(*offset)).ok()
-    }
-
-    /// Not a secret: a cursor opens nothing that the list itself does not show. The tag only tells
-    /// cursors of another view, and made-up ones, from those of this one.
-    fn tag(offset: &[u8], view: u64) -> [u8; 16] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &view.to_be_bytes());
-        let tag = hmac::sign(&key, offset);
-        let mut short = [0; 16];
-        for (to, from) in short.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        short
-    }
+    result(asked.id, "{}")
 }
 
 /// A client that sends faster than it reads.
 pub(super) fn overloaded(id: Id<'_>) -> Bytes {
     refuse(id, OVERLOADED, "too many calls are under way in this session; wait for some to end")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_hold_for_their_view_only() {
-        let cursor = Cursor::seal(7, 1);
-
-        assert_eq!(Cursor::open(&cursor, 1), Some(7));
-        assert_eq!(Cursor::open(&cursor, 2), None);
-        assert_eq!(Cursor::open("", 1), None);
-        assert_eq!(Cursor::open("AAAAAAAAAAc", 1), None);
-    }
 }

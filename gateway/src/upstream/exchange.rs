@@ -112,6 +112,11 @@ impl Exchange {
         Self::new(Stage::Head(response), id, client_id, session)
     }
 
+    /// Whoever waits for the answer has another id now.
+    pub(crate) fn answer_to(&mut self, client_id: Bytes) {
+        self.client_id = client_id;
+    }
+
     /// A response whose head is read.
     pub(crate) fn head(response: Response<Body>, id: u64) -> Result<Self, Fault> {
         let stage = classify(response, SessionUse::None)?;

@@ -38,6 +38,9 @@ pub(crate) enum Fault {
     /// Bounds on our side.
     #[error("has too many sessions of this key open")]
     Crowded,
+    /// What the protocol revision of the client has no words for.
+    #[error("wants {0}")]
+    Unknowable(&'static str),
 }
 
 impl Fault {
@@ -53,6 +56,7 @@ impl Fault {
             Self::TooLarge(_) => "too_large",
             Self::Silent(_) | Self::TooSlow(_) => "timeout",
             Self::Crowded => "crowded",
+            Self::Unknowable(_) => "unknowable",
         }
     }
 
@@ -78,6 +82,7 @@ impl fmt::Display for Told<'_> {
                 "The call may have had an effect; check before repeating it. Other servers work."
             }
             Fault::Crowded => "Close other sessions or try again later.",
+            Fault::Unknowable(_) => "This cannot be done from here; go on without it.",
             Fault::Unreachable(_)
             | Fault::SessionLost
             | Fault::Status(_)

@@ -1,54 +1,50 @@
-//! A leg: one session with a server, over either transport.
+//! A leg: one session with a server, over any transport, or what stands for one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
-use mcp::lifecycle::{Empty, Implementation, InitializeRequest, ServerHello};
 use mcp::message::Outcome;
-use mcp::{Message, ProtocolVersion};
+use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
 use super::exchange::{Exchange, Item, SessionUse};
 use super::fault::Fault;
+use super::hello::{
+    Hello, INITIALIZED, NO_CAPABILITIES, discovered, hello, initialize, method_header, own_request,
+};
+use super::lodger::Lodger;
 use super::stream::EventStream;
+use super::unasked::Unasked;
 use super::{Link, Upstream};
+use crate::home::Home;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// How long a message that expects no answer may take to be accepted.
 pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
+/// How long a server may take to say whether it speaks 2026-07-28. Servers of the legacy era refuse
+/// at once, but for some that never answer what they do not know.
+const PROBE: Duration = Duration::from_secs(2);
 
-/// One session with a server.
+/// One session with a server, or what stands for one with a server that keeps none.
 #[derive(Debug)]
 pub(crate) struct Leg {
     link: LegLink,
     hello: Hello,
     /// Ids and progress tokens of our requests: never used twice in a session.
     next_id: AtomicU64,
-}
-
-/// What the server said of itself.
-#[derive(Debug, Clone)]
-pub(super) struct Hello {
-    pub(super) version: ProtocolVersion,
-    pub(super) server_name: String,
-    pub(super) server_version: String,
-}
-
-impl Default for Hello {
-    /// Before it said anything.
-    fn default() -> Self {
-        let (server_name, server_version) = Default::default();
-        Self { version: ProtocolVersion::V2024_11_05, server_name, server_version }
-    }
+    unasked: Arc<Unasked>,
+    /// Reads the stream on which the server speaks unasked to the client whose leg it is.
+    ear: OnceLock<AbortOnDropHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -59,22 +55,86 @@ enum LegLink {
         other: Template,
     },
     Sse(EventStream),
+    /// 2026-07-28: each request stands by itself.
+    Modern {
+        post: Template,
+    },
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) id: u64,
+    pub(crate) body: Bytes,
+    /// Answers that pass through get this for their id.
+    pub(crate) client_id: Bytes,
+    /// Whether a refusal is taken for the end of the session.
+    pub(crate) may_be_lost: bool,
+    /// What a modern server wants to see in the head.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Outbound {
+    /// A request of our own.
+    pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        let client_id = Bytes::from(id.to_string());
+        Self { id, body, client_id, may_be_lost: true, headers }
+    }
 }
 
 impl Leg {
-    /// Begins a session: `initialize`, then `notifications/initialized`.
-    pub(crate) async fn open(upstream: &Arc<Upstream>, link: Link) -> Result<Arc<Self>, Fault> {
+    /// Begins a session: `initialize`, then `notifications/initialized`. One for a client says what
+    /// that client can do and brings it what the server says unasked.
+    pub(crate) async fn open(
+        upstream: &Arc<Upstream>,
+        link: Link,
+        lodger: Option<&Lodger>,
+    ) -> Result<Arc<Self>, Fault> {
+        let unasked = Unasked::new(upstream, lodger);
+        let capabilities = lodger.map_or(NO_CAPABILITIES, |lodger| &lodger.capabilities);
         let leg = match link {
-            Link::Streamable => Self::open_streamable(upstream).await?,
-            Link::Sse => Self::open_sse(upstream).await?,
+            Link::Streamable => Self::open_streamable(upstream, capabilities, unasked).await?,
+            Link::Sse => Self::open_sse(upstream, capabilities, unasked).await?,
         };
-        Ok(Arc::new(leg))
+        let leg = Arc::new(leg);
+        leg.unasked.opened(&leg);
+        if let Some(home) = leg.unasked.home() {
+            leg.lodge(upstream, home).await;
+        }
+        Ok(leg)
     }
 
-    async fn open_streamable(upstream: &Upstream) -> Result<Self, Fault> {
+    /// Finds out what a server of 2026-07-28 offers.
+    pub(crate) async fn discover(upstream: &Arc<Upstream>) -> Result<Arc<Self>, Fault> {
+        let version = HeaderValue::from_static(mcp::modern::VERSION);
+        let post = upstream.template(&upstream.endpoint.streamable);
+        let link = LegLink::Modern { post: post.with(PROTOCOL_VERSION, version).posting() };
+        let unasked = Unasked::new(upstream, None);
+        let mut leg = Self::new(link, unasked);
+        let body = own_request(0, "server/discover", "{}");
+        let limit = upstream.entry().timeouts.request.min(PROBE);
+        let asked = Outbound::own(0, body, method_header("server/discover"));
+        let answer = leg.send(upstream, Outbound { may_be_lost: false, ..asked })?;
+        leg.hello = discovered(&answer_to(0, answer, limit).await?)?;
+        let leg = Arc::new(leg);
+        leg.unasked.opened(&leg);
+        Ok(leg)
+    }
+
+    fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
+        let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
+        Self { link, hello, next_id, unasked, ear: OnceLock::new() }
+    }
+
+    async fn open_streamable(
+        upstream: &Upstream,
+        capabilities: &[u8],
+        unasked: Arc<Unasked>,
+    ) -> Result<Self, Fault> {
         let entry = upstream.entry();
         let mut other = upstream.template(&upstream.endpoint.streamable);
-        let sending = upstream.send(&other.clone().posting(), Method::POST, initialize(0));
+        let body = initialize(0, capabilities);
+        let sending = upstream.send(&other.clone().posting(), Method::POST, body, Vec::new());
         let response = within(entry.timeouts.request, sending).await??;
         let session = response.headers().get(SESSION_ID).cloned();
         let answer = Exchange::head(response, 0)?;
@@ -85,23 +145,45 @@ impl Leg {
             other = other.with(SESSION_ID, session);
         }
         let post = other.clone().posting();
-        let link = LegLink::Streamable { post, other };
-        let leg = Self { link, hello, next_id: AtomicU64::new(1) };
+        let mut leg = Self::new(LegLink::Streamable { post, other }, unasked);
+        leg.hello = hello;
         leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
             .await?;
         Ok(leg)
     }
 
-    async fn open_sse(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+    async fn open_sse(
+        upstream: &Arc<Upstream>,
+        capabilities: &[u8],
+        unasked: Arc<Unasked>,
+    ) -> Result<Self, Fault> {
         let request_timeout = upstream.entry().timeouts.request;
-        let stream = EventStream::open(upstream).await?;
-        let link = LegLink::Sse(stream);
-        let mut leg = Self { link, hello: Hello::default(), next_id: AtomicU64::new(1) };
-        let answer = leg.send(upstream, 0, initialize(0), Bytes::from_static(b"0"), false)?;
+        let stream = EventStream::open(upstream, unasked.clone()).await?;
+        let mut leg = Self::new(LegLink::Sse(stream), unasked);
+        let begin = Outbound::own(0, initialize(0, capabilities), Vec::new());
+        let answer = leg.send(upstream, Outbound { may_be_lost: false, ..begin })?;
         leg.hello = hello(&answer_to(0, answer, request_timeout).await?)?;
         leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
             .await?;
         Ok(leg)
+    }
+
+    /// Brings a new session to where its client is: the log level, and an ear for the server.
+    async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>, home: &Home) {
+        if let Some(level) = home.level().filter(|_| self.offers("logging")) {
+            let id = self.next_id();
+            let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
+            let body = request(id, "logging/setLevel", &params);
+            if let Ok(answer) = self.send(upstream, Outbound::own(id, body, Vec::new())) {
+                // A server that does not take it says what it likes.
+                let _ = answer_to(id, answer, NOTIFY).await;
+            }
+        }
+        if let Ok(Some(news)) = self.listen(upstream).await {
+            let ear = hear(news, self.unasked.clone());
+            // A leg is lodged once.
+            let _ = self.ear.set(AbortOnDropHandle::new(tokio::spawn(ear)));
+        }
     }
 
     /// An id for the next request.
@@ -114,11 +196,41 @@ impl Leg {
         &self.hello
     }
 
+    /// Whether the server says that it has a feature.
+    pub(super) fn offers(&self, feature: &str) -> bool {
+        let capabilities = self.hello.capabilities.as_deref();
+        capabilities.is_some_and(|all| mcp::object::member(all.get(), feature).is_some())
+    }
+
+    /// Which era the server is spoken to in.
+    pub(crate) const fn era(&self) -> Era {
+        match self.link {
+            LegLink::Modern { .. } => Era::Modern,
+            LegLink::Streamable { .. } | LegLink::Sse(_) => Era::Legacy,
+        }
+    }
+
+    /// The client whose leg it is, if it can be spoken to unasked.
+    pub(crate) fn home(&self) -> Option<&Arc<Home>> {
+        self.unasked.home()
+    }
+
+    /// Whether it is a client's own.
+    pub(crate) fn is_lodged(&self) -> bool {
+        self.unasked.is_lodged()
+    }
+
+    /// Hears a message that came with a call and is not of it.
+    pub(crate) fn hear(&self, bytes: &Bytes, message: &Message<'_>) {
+        self.unasked.hear(bytes, message);
+    }
+
     /// Whether the server keeps a session for this leg.
     pub(crate) fn has_session(&self) -> bool {
         match &self.link {
             LegLink::Streamable { post, .. } => post.holds(&SESSION_ID),
             LegLink::Sse(_) => true,
+            LegLink::Modern { .. } => false,
         }
     }
 
@@ -130,7 +242,7 @@ impl Leg {
     /// Whether the leg can't be used any more.
     pub(crate) fn is_closed(&self) -> bool {
         match &self.link {
-            LegLink::Streamable { .. } => false,
+            LegLink::Streamable { .. } | LegLink::Modern { .. } => false,
             LegLink::Sse(stream) => stream.is_closed(),
         }
     }
@@ -138,21 +250,14 @@ impl Leg {
     /// Returns when the leg can't be used any more.
     pub(crate) async fn closed(&self) {
         match &self.link {
-            LegLink::Streamable { .. } => std::future::pending().await,
+            LegLink::Streamable { .. } | LegLink::Modern { .. } => std::future::pending().await,
             LegLink::Sse(stream) => stream.closed().await,
         }
     }
 
-    /// Sends a request. Answers that pass through get `client_id` for their id. With `may_be_lost`
-    /// a refusal is taken for the end of the session.
-    pub(crate) fn send(
-        &self,
-        upstream: &Upstream,
-        id: u64,
-        body: Bytes,
-        client_id: Bytes,
-        may_be_lost: bool,
-    ) -> Result<Exchange, Fault> {
+    /// Sends a request.
+    pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
+        let Outbound { id, body, client_id, may_be_lost, headers } = out;
         match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
@@ -160,11 +265,16 @@ impl Leg {
                     true if may_be_lost => SessionUse::First,
                     true => SessionUse::Again,
                 };
-                Ok(Exchange::streamable(self.post(upstream, body), id, client_id, session))
+                let sending = self.post(upstream, body, headers);
+                Ok(Exchange::streamable(sending, id, client_id, session))
+            }
+            LegLink::Modern { .. } => {
+                let sending = self.post(upstream, body, headers);
+                Ok(Exchange::streamable(sending, id, client_id, SessionUse::None))
             }
             LegLink::Sse(stream) => {
                 let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
-                Ok(Exchange::legacy(self.post(upstream, body), messages, id, client_id))
+                Ok(Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id))
             }
         }
     }
@@ -176,7 +286,7 @@ impl Leg {
         body: Bytes,
         limit: Duration,
     ) -> Result<(), Fault> {
-        let response = within(limit, self.post(upstream, body)).await??;
+        let response = within(limit, self.post(upstream, body, Vec::new())).await??;
         let status = response.status();
         response.into_body().release().await;
         if status.is_success() { Ok(()) } else { Err(Fault::Status(status)) }
@@ -186,15 +296,17 @@ impl Leg {
     pub(crate) async fn close(&self, upstream: &Upstream) {
         let LegLink::Streamable { other, .. } = &self.link else { return };
         if other.holds(&SESSION_ID) {
+            let sending = upstream.send(other, Method::DELETE, Bytes::new(), Vec::new());
             // The server may have forgotten the session or never end one: both are fine.
-            let _ = within(NOTIFY, upstream.send(other, Method::DELETE, Bytes::new())).await;
+            let _ = within(NOTIFY, sending).await;
         }
     }
 
     /// Opens the stream on which the server speaks unasked. `None` if it offers none.
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
-        let sending = upstream.send(&other.clone().listening(), Method::GET, Bytes::new());
+        let listening = other.clone().listening();
+        let sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
         // A server that says nothing, or something else than a stream, is none the worse for it.
         let Ok(response) = within(NOTIFY, sending).await else { return Ok(None) };
         let response = response?;
@@ -209,25 +321,32 @@ impl Leg {
         upstream.tell(self, declined(id, method));
     }
 
-    fn post(&self, upstream: &Upstream, body: Bytes) -> Sending {
+    fn post(
+        &self,
+        upstream: &Upstream,
+        body: Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Sending {
         let template = match &self.link {
-            LegLink::Streamable { post, .. } => post,
+            LegLink::Streamable { post, .. } | LegLink::Modern { post } => post,
             LegLink::Sse(stream) => &stream.post,
         };
-        upstream.send(template, Method::POST, body)
+        upstream.send(template, Method::POST, body, headers)
     }
 }
 
-const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-
-fn initialize(id: u64) -> Bytes {
-    let params = InitializeRequest {
-        protocol_version: ProtocolVersion::LATEST.as_str(),
-        capabilities: Empty {},
-        client_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
-    };
-    request(id, "initialize", &serde_json::to_string(&params).unwrap_or_default())
+/// Hears a stream to its end. A client's leg lives on without it: what concerns a call comes with
+/// the call.
+async fn hear(mut news: Exchange, unasked: Arc<Unasked>) {
+    while let Ok(Some(item)) = std::future::poll_fn(|cx| news.poll_next(cx)).await {
+        if let Item::Message(bytes) = item
+            && let Ok(message) = Message::parse(&bytes)
+        {
+            unasked.hear(&bytes, &message);
+        }
+    }
 }
+
 
 /// The answer to a request of a server. We declare no capability, so it may ask nothing of us but
 /// `ping`.
@@ -251,21 +370,6 @@ pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
 pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).into()
 }
-
-/// What the server said of itself, and the protocol version it chose.
-fn hello(answer: &[u8]) -> Result<Hello, Fault> {
-    let result = result_of(answer)?;
-    let hello: ServerHello<'_> =
-        serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
-    let version = ProtocolVersion::from_wire(&hello.protocol_version)
-        .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))?;
-    let shortened = |text: String| text.chars().take(MAX_NAME).collect();
-    let (name, text) = hello.server();
-    Ok(Hello { version, server_name: shortened(name), server_version: shortened(text) })
-}
-
-/// Of the name and version of a server, in characters: they are shown in a status.
-const MAX_NAME: usize = 128;
 
 /// The raw `result` of an answer.
 pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {

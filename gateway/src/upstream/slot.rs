@@ -4,28 +4,53 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use gateway_core::{KeyEntry, Namespace, Principal};
+use mcp::Era;
 use tokio::time::Instant;
 
 use super::Upstream;
 use super::fault::Fault;
 use super::leg::Leg;
+use super::lodger::Lodger;
+use crate::client::Client;
 use crate::session::SessionId;
 
 /// Whose leg it is: never two principals', and of one principal one for each session. Requests
-/// without a session share one.
+/// without a session share one, those of the modern era one for all who can do the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ClientKey {
     tenant: Namespace,
     key: Arc<str>,
-    session: Option<SessionId>,
+    who: Who,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Who {
+    Session(SessionId),
+    Nobody,
+    /// JSON text of what it can do.
+    Guest(Bytes),
 }
 
 impl ClientKey {
-    pub(crate) fn new(principal: &Principal, session: Option<SessionId>) -> Self {
+    pub(crate) fn new(principal: &Principal, client: &Client) -> Self {
+        let who = match client {
+            Client::Legacy(None) => Who::Nobody,
+            Client::Legacy(Some(member)) => Who::Session(member.session),
+            Client::Modern(_) => Who::Guest(client.capabilities_bytes()),
+        };
+        Self::with(principal, who)
+    }
+
+    pub(crate) fn of_session(principal: &Principal, session: SessionId) -> Self {
+        Self::with(principal, Who::Session(session))
+    }
+
+    fn with(principal: &Principal, who: Who) -> Self {
         // A server that is exposed to other tenants has clients of theirs.
         let KeyEntry { namespace, name, .. } = &**principal.key;
-        Self { tenant: namespace.clone(), key: name.clone(), session }
+        Self { tenant: namespace.clone(), key: name.clone(), who }
     }
 
     pub(super) fn is_of(&self, other: &Self) -> bool {
@@ -36,27 +61,30 @@ impl ClientKey {
 /// A place for a leg that is opened when it is first needed and again when it breaks.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Whose calls wait until it is known whether they share a leg; this is no place of its own.
-    awaits: Option<ClientKey>,
+    of: Of,
     pub(super) current: ArcSwapOption<Leg>,
     /// Held while a leg is opened: all who need it wait for one.
     opening: tokio::sync::Mutex<()>,
     used: Mutex<Instant>,
 }
 
+/// Whose legs a slot holds.
+#[derive(Debug)]
+pub(super) enum Of {
+    /// The gateway's own, of the newest era the server speaks: lists come over it.
+    Gateway,
+    /// The gateway's own of the legacy era, at a server that speaks both.
+    GatewayLegacy,
+    /// One client's.
+    Client(Box<Lodger>),
+    /// No place of its own: for a client whose place is not known yet.
+    Awaiting(Era, Box<Lodger>),
+}
+
 impl Slot {
-    pub(super) fn new() -> Arc<Self> {
-        Self::with(None)
-    }
-
-    /// Stands for the place that a client will have once the server is connected.
-    pub(super) fn awaiting(client: ClientKey) -> Arc<Self> {
-        Self::with(Some(client))
-    }
-
-    fn with(awaits: Option<ClientKey>) -> Arc<Self> {
+    pub(super) fn new(of: Of) -> Arc<Self> {
         Arc::new(Self {
-            awaits,
+            of,
             current: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
             used: Mutex::new(Instant::now()),
@@ -74,15 +102,14 @@ impl Slot {
         upstream: &Arc<Upstream>,
         broken: Option<&Arc<Leg>>,
     ) -> Result<Arc<Leg>, Fault> {
-        if let Some(client) = &self.awaits {
-            upstream.standing.settled().await;
-            let slot = upstream.place(|| client.clone())?;
+        if let Of::Awaiting(era, lodger) = &self.of {
+            let slot = upstream.find_place(*era, lodger).await?;
             return slot.open_here(upstream, broken).await;
         }
         self.open_here(upstream, broken).await
     }
 
-    async fn open_here(
+    pub(super) async fn open_here(
         &self,
         upstream: &Arc<Upstream>,
         broken: Option<&Arc<Leg>>,
@@ -96,8 +123,14 @@ impl Slot {
         if let Some(leg) = usable() {
             return Ok(leg);
         }
-        let link = upstream.link().ok_or_else(|| upstream.outage())?;
-        let leg = Leg::open(upstream, link).await?;
+        let leg = match &self.of {
+            Of::Gateway if upstream.is_modern() => Leg::discover(upstream).await?,
+            Of::Client(lodger) => Leg::open(upstream, upstream.link()?, Some(lodger)).await?,
+            // A place that is awaited is never opened here.
+            Of::Gateway | Of::GatewayLegacy | Of::Awaiting(..) => {
+                Leg::open(upstream, upstream.link()?, None).await?
+            }
+        };
         self.current.store(Some(leg.clone()));
         Ok(leg)
     }

@@ -16,7 +16,8 @@ use super::Upstream;
 use super::client::{Body, Template};
 use super::exchange::{MAX_EVENT, STEPS};
 use super::fault::Fault;
-use super::leg::{declined, is_stream, within};
+use super::leg::{is_stream, within};
+use super::unasked::Unasked;
 
 /// Messages that wait for one call. The reader never waits for a call to be read.
 const SPOOL: usize = 64;
@@ -59,11 +60,14 @@ impl Calls {
 
 impl EventStream {
     /// Opens the stream and waits until the server says where to post.
-    pub(crate) async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+    pub(crate) async fn open(
+        upstream: &Arc<Upstream>,
+        unasked: Arc<Unasked>,
+    ) -> Result<Self, Fault> {
         let entry = upstream.entry();
         let base = &upstream.endpoint.sse;
         let listen = upstream.template(base).listening();
-        let sending = upstream.send(&listen, Method::GET, Bytes::new());
+        let sending = upstream.send(&listen, Method::GET, Bytes::new(), Vec::new());
         let response = within(entry.timeouts.request, sending).await??;
         if !response.status().is_success() {
             return Err(Fault::Status(response.status()));
@@ -80,7 +84,7 @@ impl EventStream {
         let post = upstream.template(&post).posting();
         let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
         let (end, ended) = watch::channel(false);
-        let task = reader.run(post.clone(), Arc::clone(&calls), Arc::downgrade(upstream), end);
+        let task = reader.run(Arc::clone(&calls), unasked, end);
         Ok(Self { post, calls, ended, _reader: AbortOnDropHandle::new(tokio::spawn(task)) })
     }
 
@@ -149,9 +153,8 @@ impl Reader {
 
     async fn run(
         mut self,
-        post: Template,
         calls: Arc<Calls>,
-        upstream: std::sync::Weak<Upstream>,
+        unasked: Arc<Unasked>,
         end: watch::Sender<bool>,
     ) {
         while let Ok(Some(event)) = self.next().await {
@@ -163,32 +166,20 @@ impl Reader {
                         calls.deliver(id, event.data.clone(), true);
                     }
                 }
-                Ok(Message::Notification { method, params }) => match (&*method, params) {
-                    ("notifications/progress", Some(params)) => {
-                        let progress: Result<ProgressParams<'_>, _> =
-                            serde_json::from_str(params.get());
-                        let token = progress.ok().and_then(|progress| {
-                            progress.progress_token.get().trim_matches('"').parse().ok()
-                        });
-                        // What a call does not read is held: only an answer may be large.
-                        if let Some(token) = token.filter(|_| event.data.len() <= MAX_PROGRESS) {
-                            calls.deliver(token, event.data.clone(), false);
-                        }
-                    }
-                    ("notifications/tools/list_changed", _) => {
-                        if let Some(upstream) = upstream.upgrade() {
-                            upstream.refresh();
-                        }
-                    }
-                    _ => {}
-                },
-                Ok(Message::Request { id, method, .. }) => {
-                    if let Some(upstream) = upstream.upgrade() {
-                        let answer = declined(id.as_json(), &method);
-                        // The reader must not wait for it.
-                        upstream.in_passing(upstream.send(&post, Method::POST, answer));
+                Ok(Message::Notification { method, params: Some(params) })
+                    if method == "notifications/progress" =>
+                {
+                    let progress: Result<ProgressParams<'_>, _> =
+                        serde_json::from_str(params.get());
+                    let token = progress.ok().and_then(|progress| {
+                        progress.progress_token.get().trim_matches('"').parse().ok()
+                    });
+                    // What a call does not read is held: only an answer may be large.
+                    if let Some(token) = token.filter(|_| event.data.len() <= MAX_PROGRESS) {
+                        calls.deliver(token, event.data.clone(), false);
                     }
                 }
+                Ok(message) => unasked.hear(&event.data, &message),
                 Err(_) => {}
             }
         }

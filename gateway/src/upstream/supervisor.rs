@@ -1,23 +1,20 @@
 //! Keeps one server's list of tools fresh and knows whether the server is there.
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use gateway_core::Catalog;
 use gateway_core::report::About;
-use gateway_core::{Catalog, CatalogError};
 use http::StatusCode;
-use mcp::Message;
-use mcp::error::METHOD_NOT_FOUND;
-use mcp::tool::ToolPage;
+use mcp::Era;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::exchange::{Exchange, Item};
+use super::ear::Ear;
 use super::fault::Fault;
-use super::leg::{Hello, Leg, answer_to, request, result_of};
+use super::hello::Hello;
+use super::leg::Leg;
 use super::pool::Handshakes;
 use super::{Link, State, Upstream};
 use crate::table::{Change, Changes};
@@ -26,9 +23,6 @@ use crate::table::{Change, Changes};
 /// rarely.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
-/// A server that announces changes is asked rarely, one that does not more often.
-const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
-const POLL_SILENT: Duration = Duration::from_secs(30);
 /// How long a server has a place among those who connect: many times what a server that is there
 /// takes, and short enough that a new one is reached within half a minute behind 5,000 that hang.
 const HANDSHAKE: Duration = Duration::from_millis(250);
@@ -38,10 +32,6 @@ const RELISTEN: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often legs that are to be closed are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bounds on a list (DESIGN §4).
-const MAX_PAGES: usize = 100;
-const MAX_LIST: usize = 16 * 1024 * 1024;
-const MAX_TOOLS: usize = 10_000;
 /// Between two lists, however often a server says that its tools changed.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -134,11 +124,21 @@ async fn connect_in_turn(
     }
 }
 
-/// Opens the gateway's own leg over whichever transport the server speaks.
+/// Opens the gateway's own leg in the newest era and over whichever transport the server speaks.
 async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
     let endpoint = &upstream.endpoint;
     let refused = if endpoint.tries_streamable() {
-        match Leg::open(upstream, Link::Streamable).await {
+        match Leg::discover(upstream).await {
+            Ok(leg) => {
+                settle(upstream, Link::Streamable, leg);
+                return Ok(());
+            }
+            // Nobody there: another request finds nobody, either.
+            Err(fault @ Fault::Unreachable(_)) => return Err(fault),
+            // Whatever else it says, it does not speak 2026-07-28 (basic/versioning, detection).
+            Err(_) => {}
+        }
+        match Leg::open(upstream, Link::Streamable, None).await {
             Ok(leg) => {
                 settle(upstream, Link::Streamable, leg);
                 return Ok(());
@@ -149,7 +149,7 @@ async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
     } else {
         Fault::Status(StatusCode::NOT_FOUND)
     };
-    match Leg::open(upstream, Link::Sse).await {
+    match Leg::open(upstream, Link::Sse, None).await {
         Ok(leg) => {
             settle(upstream, Link::Sse, leg);
             Ok(())
@@ -167,9 +167,13 @@ fn settle(upstream: &Upstream, link: Link, leg: Arc<Leg>) {
 }
 
 fn about(link: Link, leg: &Leg) -> About {
-    let Hello { version, server_name, server_version } = leg.hello().clone();
+    let Hello { version, server_name, server_version, .. } = leg.hello().clone();
+    let version = match leg.era() {
+        Era::Legacy => version.as_str(),
+        Era::Modern => mcp::modern::VERSION,
+    };
     About {
-        version: version.as_str().to_owned(),
+        version: version.to_owned(),
         transport: match link {
             Link::Streamable => "StreamableHttp".to_owned(),
             Link::Sse => "Sse".to_owned(),
@@ -225,11 +229,10 @@ async fn keep(
             tokio::select! {
                 biased;
                 () = upstream.wake.notified() => break,
-                heard = ear.hear(upstream) => {
-                    if !heard {
-                        sleep(RELISTEN).await;
-                        ear = Ear::open(upstream).await?;
-                    }
+                () = upstream.watchers.changed.notified() => ear.watch(upstream).await,
+                () = ear.hear() => {
+                    sleep(RELISTEN).await;
+                    ear = Ear::open(upstream).await?;
                     break;
                 }
                 () = sleep_until(next_sweep) => {
@@ -254,110 +257,3 @@ async fn publish(upstream: &Upstream, changes: &Changes, catalog: &Arc<Catalog>)
     changes.send(change).await.is_ok() && waiting.await.is_ok()
 }
 
-/// The gateway's own leg and what the server says on it unasked.
-struct Ear {
-    leg: Arc<Leg>,
-    news: Option<Exchange>,
-}
-
-impl Ear {
-    async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
-        let leg = upstream.own.open(upstream, None).await?;
-        let news = leg.listen(upstream).await?;
-        Ok(Self { leg, news })
-    }
-
-    fn poll_interval(&self) -> Duration {
-        if self.news.is_some() || self.leg.is_stream() { POLL_ANNOUNCING } else { POLL_SILENT }
-    }
-
-    /// Waits until the server says that its tools changed: true. False when it can't be heard any
-    /// more. What an HTTP+SSE stream carries comes by [`Upstream::refresh`].
-    async fn hear(&mut self, upstream: &Arc<Upstream>) -> bool {
-        let Some(news) = &mut self.news else {
-            self.leg.closed().await;
-            return false;
-        };
-        loop {
-            match std::future::poll_fn(|cx| news.poll_next(cx)).await {
-                Ok(Some(Item::Message(message))) => match Message::parse(&message) {
-                    Ok(Message::Notification { method, .. })
-                        if method == "notifications/tools/list_changed" =>
-                    {
-                        return true;
-                    }
-                    Ok(Message::Request { id, method, .. }) => {
-                        self.leg.decline(upstream, id.as_json(), &method);
-                    }
-                    _ => {}
-                },
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return false,
-            }
-        }
-    }
-
-    /// All pages of the server's list. A session the server lost is begun anew, and a connection
-    /// that broke is tried once more: it may have been an old one.
-    async fn list(&mut self, upstream: &Arc<Upstream>) -> Result<Catalog, Fault> {
-        match list_over(upstream, &self.leg).await {
-            Err(Fault::SessionLost) => {
-                self.leg = upstream.own.open(upstream, Some(&self.leg)).await?;
-                self.news = self.leg.listen(upstream).await?;
-                list_over(upstream, &self.leg).await
-            }
-            Err(Fault::Closed(_)) if !self.leg.is_closed() => list_over(upstream, &self.leg).await,
-            other => other,
-        }
-    }
-}
-
-async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault> {
-    let mut catalog = Catalog::default();
-    let mut cursor: Option<String> = None;
-    let mut seen = HashSet::new();
-    let mut size = 0;
-    // How many tools, and why the first of them.
-    let mut left_out: (usize, Option<CatalogError>) = (0, None);
-    for _ in 0..MAX_PAGES {
-        let id = leg.next_id();
-        let params = cursor.as_ref().map_or_else(
-            || "{}".to_owned(),
-            |cursor| format!(r#"{{"cursor":{}}}"#, serde_json::Value::from(cursor.as_str())),
-        );
-        let body = request(id, "tools/list", &params);
-        let exchange = leg.send(upstream, id, body, Bytes::from(id.to_string()), true)?;
-        let answer = answer_to(id, exchange, upstream.entry().timeouts.request).await?;
-        size += answer.len();
-        if size > MAX_LIST {
-            return Err(Fault::TooLarge(MAX_LIST >> 20));
-        }
-        let result = match result_of(&answer) {
-            // A server of prompts or resources has no tools, and does not know the method.
-            Err(Fault::Refused(code)) if code == i64::from(METHOD_NOT_FOUND) => break,
-            other => other?,
-        };
-        let page: ToolPage<'_> =
-            serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
-        for definition in page.tools {
-            // One unusable definition hides that tool, not the server.
-            if catalog.tools().len() == MAX_TOOLS {
-                left_out.0 += 1;
-            } else if let Err(error) = catalog.add(definition) {
-                left_out.0 += 1;
-                left_out.1.get_or_insert(error);
-            }
-        }
-        match page.next_cursor {
-            Some(next) if seen.insert(next.to_string()) => cursor = Some(next.into_owned()),
-            _ => break,
-        }
-    }
-    if left_out.0 > 0 {
-        let entry = upstream.entry();
-        let (count, first) = (left_out.0, left_out.1.map(|error| error.to_string()));
-        let first = first.unwrap_or_default();
-        tracing::warn!(namespace = %entry.namespace, server = %entry.name, count, first, "tools are left out");
-    }
-    Ok(catalog)
-}

@@ -1,0 +1,238 @@
+//! What a server asks its client in the middle of a call, between all eras.
+//!
+//! A legacy server sends a request of its own: a legacy client gets it, under an id of its session,
+//! on the stream of the call; for a modern one the call is held, and its answer says which input is
+//! required. A modern server answers that input is required: a legacy client is asked by requests,
+//! and the call is sent again with what it answered.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use mcp::error::error_response;
+use mcp::input::{self, InputRequired};
+use mcp::message::{Id, Outcome as Answered};
+use mcp::{Era, Message, modern};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::{Call, Event, Round, Stage};
+use crate::client::Client;
+use crate::home::Question;
+use crate::telemetry::Outcome;
+use crate::upstream::fault::Fault;
+use crate::upstream::leg::Leg;
+use crate::upstream::unasked::ask;
+
+/// How often a modern server may ask before it answers.
+const MAX_ROUNDS: usize = 10;
+/// What a legacy server may ask a modern client at once.
+const MAX_HELD: usize = 16;
+
+/// What a legacy server asked a modern client: the call is held until it answers.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Under which the client answers.
+    key: String,
+    /// JSON text of the server's id.
+    id: Bytes,
+    method: String,
+    params: Option<Box<RawValue>>,
+}
+
+/// Answers of a modern client, by their keys, as JSON.
+pub(crate) type Answers = Vec<(String, Bytes)>;
+
+/// What a modern server asked a legacy client.
+pub(super) struct Asking {
+    answers: mpsc::Receiver<(String, Bytes)>,
+    missing: usize,
+    got: Vec<(String, Bytes)>,
+    /// By key, to tell what an error means.
+    methods: Vec<(String, String)>,
+    state: Option<Bytes>,
+}
+
+impl Asking {
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(String, Bytes)>> {
+        if self.missing == 0 { Poll::Ready(None) } else { self.answers.poll_recv(cx) }
+    }
+}
+
+impl Call {
+    /// A request that a server makes in the middle of a call.
+    pub(super) fn question(
+        &mut self,
+        bytes: &Bytes,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&RawValue>,
+        leg: &Arc<Leg>,
+    ) -> Option<Event> {
+        match &self.caller.client {
+            _ if method == "ping" => {}
+            Client::Legacy(_) => {
+                if let Some(home) = leg.home()
+                    && let Some((number, message)) = ask(home, &self.upstream, leg, bytes, id)
+                {
+                    if self.caller.streams {
+                        self.asked.push((home.clone(), number));
+                        return Some(Event::Notification(message));
+                    }
+                    if home.say(message) {
+                        self.asked.push((home.clone(), number));
+                        return None;
+                    }
+                    home.withdraw(number);
+                }
+            }
+            Client::Modern(_) => {
+                let capabilities = self.capabilities();
+                if leg.is_lodged()
+                    && self.held.len() < MAX_HELD
+                    && modern::required_capability(method, params).is_some()
+                    && modern::declares(capabilities.as_deref(), method, params)
+                {
+                    self.held.push(Held {
+                        key: format!("{method}-{}", self.rounds + self.held.len() + 1),
+                        id: Bytes::copy_from_slice(id.as_json().as_bytes()),
+                        method: method.to_owned(),
+                        params: params.map(ToOwned::to_owned),
+                    });
+                    return Some(Event::Input);
+                }
+            }
+        }
+        leg.decline(&self.upstream, id.as_json(), method);
+        None
+    }
+
+    fn capabilities(&self) -> Option<Box<RawValue>> {
+        RawValue::from_string(self.caller.client.capabilities().to_owned()).ok()
+    }
+
+    /// The result that tells a modern client which input is required, to be sent again with `state`.
+    pub(crate) fn input_required(&self, state: &str) -> Bytes {
+        let requests: Vec<(&str, &str, Option<&RawValue>)> = self
+            .held
+            .iter()
+            .map(|held| (held.key.as_str(), held.method.as_str(), held.params.as_deref()))
+            .collect();
+        input::input_required(self.client_id().unwrap_or("null"), &requests, state)
+    }
+
+    /// Goes on with what a modern client answered. `id` is the JSON text of its new request's id,
+    /// `token` that of its progress token.
+    pub(crate) fn resume(&mut self, id: Bytes, token: Option<Bytes>, answers: &Answers) {
+        self.rounds += self.held.len();
+        let Stage::Running(running) = &mut self.stage else { return };
+        running.exchange.answer_to(id.clone());
+        self.order.id = id;
+        let place = self.order.token.take().map_or((0, 0), |(_, place)| place);
+        self.order.token = token.map(|token| (token, place));
+        let leg = running.leg.clone();
+        self.held.retain(|held| {
+            let Some((_, answer)) = answers.iter().find(|(key, _)| *key == held.key) else {
+                return true;
+            };
+            let answer = [
+                br#"{"jsonrpc":"2.0","id":"#,
+                &*held.id,
+                br#","result":"#,
+                answer,
+                b"}",
+            ];
+            self.upstream.tell(&leg, answer.concat().into());
+            false
+        });
+        if !self.held.is_empty() {
+            self.ready.push_back(Event::Input);
+        }
+        self.active = tokio::time::Instant::now();
+    }
+
+    /// Asks a legacy client what a modern server wants to know.
+    pub(super) fn ask_client(&mut self, result: &RawValue) -> Event {
+        let required = match InputRequired::parse(result) {
+            Ok(required) => required,
+            Err(error) => return self.fail(&Fault::Garbage(error.to_string())),
+        };
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            return self.fail(&Fault::Unknowable("more answers than ten rounds give it"));
+        }
+        let state = required.request_state.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+        let home = self.caller.client.session().map(|session| self.homes.of(session));
+        let capabilities = self.capabilities();
+        let (sender, answers) = mpsc::channel(input::MAX_REQUESTS);
+        let mut asking = Asking {
+            answers,
+            missing: required.input_requests.len(),
+            got: Vec::new(),
+            methods: Vec::new(),
+            state,
+        };
+        for (key, method, params) in required.input_requests {
+            let Some(home) = home.as_ref().filter(|_| {
+                modern::declares(capabilities.as_deref(), &method, params)
+            }) else {
+                return self.fail(&Fault::Unknowable("input that this client does not give"));
+            };
+            let question = Question::Call { key: key.to_string(), answers: sender.clone() };
+            let Some(number) = home.ask(question) else {
+                return self.fail(&Fault::Unknowable("too much input at once"));
+            };
+            self.asked.push((home.clone(), number));
+            let message = input::request(&number.to_string(), &method, params);
+            if self.caller.streams {
+                self.ready.push_back(Event::Notification(message));
+            } else if !home.say(message) {
+                return self.fail(&Fault::Unknowable("input, and this client has no open stream"));
+            }
+            asking.methods.push((key.into_owned(), method.into_owned()));
+        }
+        self.stage = Stage::Asking(Box::new(asking));
+        // The client sees a sign of life at once, and the questions next.
+        self.ready.pop_front().unwrap_or(Event::Late)
+    }
+
+    /// An answer of a legacy client to what a modern server asked; `None` when all are there.
+    pub(super) fn answered(&mut self, answer: Option<(String, Bytes)>) -> Option<Event> {
+        let Stage::Asking(asking) = &mut self.stage else { return None };
+        let Some((key, message)) = answer else {
+            let responses = std::mem::take(&mut asking.got);
+            let state = asking.state.take();
+            self.round = Some(Round { responses, state });
+            self.begin();
+            return None;
+        };
+        asking.missing = asking.missing.saturating_sub(1);
+        match Message::parse(&message) {
+            Ok(Message::Response { outcome: Answered::Result(result), .. }) => {
+                asking.got.push((key, message.slice_ref(result.get().as_bytes())));
+                None
+            }
+            Ok(Message::Response { outcome: Answered::Error(error), .. }) => {
+                let asked = asking.methods.iter().find(|(asked, _)| *asked == key);
+                if asked.is_some_and(|(_, method)| method == "elicitation/create") {
+                    asking.got.push((key, Bytes::from_static(br#"{"action":"cancel"}"#)));
+                    return None;
+                }
+                let code = mcp::error::code(error).unwrap_or_default();
+                let text = format!("the client answered what the server asked with error {code}");
+                let answer = error_response(self.client_id(), mcp::error::UPSTREAM, &text);
+                self.finish(Outcome::Failed);
+                Some(Event::Answer(answer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the client is one of 2026-07-28.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.caller.client.era() == Era::Modern
+    }
+}

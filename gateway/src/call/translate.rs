@@ -1,0 +1,169 @@
+//! What a server's messages are to the client of a call. The table of what becomes what is in
+//! [`mcp::bridge`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_core::Scope;
+use mcp::error::modern_error;
+use mcp::logging::{self, Level};
+use mcp::message::{Id, Outcome as Answered};
+use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
+use mcp::splice::{Edit, splice};
+use mcp::tool::{CancelledParams, ProgressParams, is_own, text};
+use mcp::uri::uris;
+use mcp::{Era, Message};
+use serde_json::value::RawValue;
+
+use super::{Call, Event, Stage, US};
+use crate::client::Client;
+use crate::telemetry::Outcome;
+use crate::upstream::fault::Fault;
+use crate::upstream::leg::Leg;
+use crate::upstream::unasked::withdraw;
+
+impl Call {
+    /// What a message from the server is to the client; `id` is that of our request.
+    pub(super) fn translate(&mut self, bytes: &Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
+        match Message::parse(bytes) {
+            Ok(Message::Response { id: answered, outcome }) if is_own(answered, id) => {
+                self.answer(bytes, answered, outcome, leg)
+            }
+            Ok(Message::Notification { method, params }) => {
+                self.notification(bytes, &method, params, leg, id)
+            }
+            Ok(Message::Request { id: theirs, method, params }) => {
+                self.question(bytes, theirs, &method, params, leg)
+            }
+            // Somebody else's answer, or none at all.
+            Ok(Message::Response { .. }) => None,
+            Err(error) => self.recover(Fault::Garbage(error.to_string())),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        bytes: &Bytes,
+        id: Id<'_>,
+        outcome: Answered<'_>,
+        leg: &Arc<Leg>,
+    ) -> Option<Event> {
+        let client = self.caller.client.era();
+        if let (Era::Legacy, Era::Modern, Answered::Result(result)) = (client, leg.era(), outcome) {
+            match result_type(result) {
+                ResultType::InputRequired => return Some(self.ask_client(result)),
+                ResultType::Task => return Some(self.fail(&Fault::Unknowable("a task"))),
+                ResultType::Complete | ResultType::Other => {}
+            }
+        }
+        let own = self.order.id.clone();
+        let mut edits = vec![Edit::replace(bytes, id.as_json().as_bytes(), &own)?];
+        let outcome = match outcome {
+            Answered::Result(result) => {
+                match (client, leg.era()) {
+                    (Era::Legacy, Era::Legacy) => {}
+                    (Era::Legacy, Era::Modern) => edits.extend(to_legacy(bytes, result)),
+                    (Era::Modern, _) => {
+                        let cache = Cache::default();
+                        edits.extend(to_modern(bytes, result, &self.order.method, &US, cache));
+                    }
+                }
+                self.expose_uris(bytes, result, &mut edits);
+                Outcome::Ok
+            }
+            Answered::Error(error) => {
+                if client == Era::Modern {
+                    edits.extend(modern_error(bytes, error));
+                }
+                Outcome::Error
+            }
+        };
+        let answer = splice(bytes, &mut edits);
+        self.finish(outcome);
+        Some(Event::Answer(answer))
+    }
+
+    /// URIs as the client knows them.
+    fn expose_uris(&self, bytes: &Bytes, result: &RawValue, edits: &mut Vec<Edit<'_>>) {
+        if self.caller.scope != Scope::All {
+            return;
+        }
+        let entry = self.upstream.entry();
+        for raw in uris(result, &self.order.method) {
+            let Some(own) = text(raw) else { continue };
+            let tenant = &self.caller.principal.tenant;
+            let shown = tenant.expose_uri(&own, &entry, &self.caller.scope);
+            if *shown != *own
+                && let Some(place) = Edit::replace(bytes, raw.get().as_bytes(), b"")
+            {
+                edits.push(Edit::owned(place.range(), mcp::modern::quoted(&shown).into_bytes()));
+            }
+        }
+    }
+
+    fn notification(
+        &mut self,
+        bytes: &Bytes,
+        method: &str,
+        params: Option<&RawValue>,
+        leg: &Arc<Leg>,
+        id: u64,
+    ) -> Option<Event> {
+        match method {
+            "notifications/progress" => {
+                let (token, _) = self.order.token.as_ref()?;
+                let progress: ProgressParams<'_> = serde_json::from_str(params?.get()).ok()?;
+                let text = progress.progress_token.get();
+                if text.trim_matches('"').parse() != Ok(id) {
+                    return None;
+                }
+                let mut edits = [Edit::replace(bytes, text.as_bytes(), token)?];
+                Some(Event::Notification(splice(bytes, &mut edits)))
+            }
+            "notifications/message" => {
+                let wanted = match &self.caller.client {
+                    Client::Legacy(_) => self.level().unwrap_or(Level::Debug),
+                    // Without a level there are none (2026-07-28, server/utilities/logging).
+                    Client::Modern(guest) => guest.level?,
+                };
+                logging::reaches(params, wanted).then(|| Event::Notification(bytes.clone()))
+            }
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => {
+                self.upstream.refresh();
+                None
+            }
+            "notifications/resources/updated" => {
+                if let Ok(message) = Message::parse(bytes) {
+                    leg.hear(bytes, &message);
+                }
+                None
+            }
+            "notifications/cancelled" => {
+                let params: CancelledParams<'_> = serde_json::from_str(params?.get()).ok()?;
+                let message = withdraw(leg.home()?, leg, bytes, params.request_id)?;
+                Some(Event::Notification(message))
+            }
+            // Those of sessions mean nothing to a client that has none.
+            "notifications/elicitation/complete" | "notifications/tasks/status"
+                if self.caller.client.era() == Era::Modern =>
+            {
+                None
+            }
+            _ => Some(Event::Notification(bytes.clone())),
+        }
+    }
+
+    /// The least severe log message a client of the legacy era wants, if it ever said.
+    pub(super) fn level(&self) -> Option<Level> {
+        let session = self.caller.client.session()?;
+        self.homes.get(session)?.level()
+    }
+
+    /// Whether nothing comes because the client has not answered.
+    pub(super) fn waits_for_client(&self) -> bool {
+        matches!(self.stage, Stage::Asking(_))
+            || self.asked.iter().any(|(home, question)| home.waits(*question))
+    }
+}

@@ -1,0 +1,90 @@
+//! Who is on the other side of a request, as far as servers need to know.
+
+use bytes::Bytes;
+use mcp::Era;
+use mcp::logging::Level;
+
+use crate::session::{Session, SessionId};
+
+/// The client of one request.
+#[derive(Debug, Clone)]
+pub(crate) enum Client {
+    /// Of a session, or of none: a request without a session is answered by itself.
+    Legacy(Option<Member>),
+    /// Says with each request what it can do.
+    Modern(Guest),
+}
+
+/// A client in a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) session: SessionId,
+    /// JSON text of what it can do; empty if it never said.
+    pub(crate) capabilities: Bytes,
+}
+
+/// A client of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    /// JSON text of what it can do.
+    pub(crate) capabilities: Bytes,
+    /// The least severe log message it wants; none without.
+    pub(crate) level: Option<Level>,
+}
+
+/// JSON text for who can do nothing.
+const NOTHING: &str = "{}";
+
+impl Client {
+    /// Of an open session.
+    pub(crate) fn of(session: &Session) -> Self {
+        let capabilities = session.capabilities.clone();
+        Self::Legacy(Some(Member { session: session.id, capabilities }))
+    }
+
+    pub(crate) const fn era(&self) -> Era {
+        match self {
+            Self::Legacy(_) => Era::Legacy,
+            Self::Modern(_) => Era::Modern,
+        }
+    }
+
+    pub(crate) const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Legacy(Some(member)) => Some(member.session),
+            _ => None,
+        }
+    }
+
+    /// JSON text of what the client can do.
+    pub(crate) fn capabilities(&self) -> &str {
+        let bytes = match self {
+            Self::Legacy(Some(Member { capabilities, .. }))
+            | Self::Modern(Guest { capabilities, .. }) => capabilities,
+            Self::Legacy(None) => return NOTHING,
+        };
+        std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty()).unwrap_or(NOTHING)
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn capabilities_bytes(&self) -> Bytes {
+        match self {
+            Self::Legacy(Some(Member { capabilities, .. }))
+            | Self::Modern(Guest { capabilities, .. })
+                if !capabilities.is_empty() =>
+            {
+                // A slice of a request would keep all of it.
+                Bytes::copy_from_slice(capabilities)
+            }
+            _ => Bytes::from_static(NOTHING.as_bytes()),
+        }
+    }
+
+    /// The level that a modern client asks for with its request.
+    pub(crate) const fn level(&self) -> Option<Level> {
+        match self {
+            Self::Modern(guest) => guest.level,
+            Self::Legacy(_) => None,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! 2026-07-28: each request stands by itself and says what its client can do.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_core::{Principal, Scope};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use mcp::error::{
+    HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION,
+    error_response, unsupported_version,
+};
+use mcp::header::{self, HeaderError, Headers, expected_name};
+use mcp::input::InputResponses;
+use mcp::logging::Level;
+use mcp::message::{Id, Outcome};
+use mcp::modern::{self, Meta, quoted};
+use mcp::subscription::Filter;
+use mcp::{Message, ParseError};
+
+use super::body::Body;
+use super::dispatch::{Asked, Asker, Reply, dispatch, refuse, shortened};
+use super::events::EventBody;
+use super::reply::{self, Response};
+use super::{Downstream, answer, capability};
+use crate::call::US;
+use crate::client::{Client, Guest};
+use crate::parked::Parked;
+
+/// Methods of the legacy era that this one does not have (2026-07-28, changelog).
+const GONE: [&str; 5] = [
+    "initialize",
+    "ping",
+    "logging/setLevel",
+    "resources/subscribe",
+    "resources/unsubscribe",
+];
+
+/// Answers a request.
+pub(super) async fn request(
+    app: Arc<Downstream>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    (principal, scope): (&Principal, &Scope),
+    streams: bool,
+) -> Response {
+    let guest = match admit(asked, parts, principal, scope) {
+        Ok(guest) => guest,
+        Err(response) => return response,
+    };
+    if GONE.contains(&asked.method) {
+        return status(refuse(asked.id, METHOD_NOT_FOUND, "not a method of 2026-07-28"));
+    }
+    match asked.method {
+        "server/discover" => return discover(asked, principal, scope),
+        "subscriptions/listen" if !streams => {
+            let message = "subscriptions/listen is answered with text/event-stream: accept it";
+            return reply::error(StatusCode::NOT_ACCEPTABLE, message);
+        }
+        "subscriptions/listen" => return listen(app, asked, principal, scope),
+        _ => {}
+    }
+    match resumed(&app, asked, principal) {
+        Ok(None) => {}
+        Ok(Some(call)) => return answer::respond(&app, call, streams).await,
+        Err(refusal) => return status(refusal),
+    }
+    let asker = Asker { principal, scope, client: Client::Modern(guest), streams };
+    match dispatch(asked, asker, &app) {
+        Reply::Now(message) => status(message),
+        Reply::Call(call) => answer::respond(&app, call, streams).await,
+    }
+}
+
+/// What every request of this era has to have.
+fn admit(
+    asked: &Asked<'_>,
+    parts: &Parts,
+    principal: &Principal,
+    scope: &Scope,
+) -> Result<Guest, Response> {
+    let bad = |code, message: &str| {
+        let answer = refuse(asked.id, code, message);
+        reply::json(StatusCode::BAD_REQUEST, answer)
+    };
+    let meta = Meta::parse(asked.params)
+        .map_err(|error| bad(INVALID_PARAMS, &format!("`_meta`: {error}")))?;
+    let headers = standard(&parts.headers).map_err(|error| bad(HEADER_MISMATCH, &error))?;
+    if let Some(version) = meta.protocol_version.as_deref()
+        && version != modern::VERSION
+    {
+        let answer = unsupported_version(Some(asked.id.as_json()), shortened(version));
+        return Err(reply::json(StatusCode::BAD_REQUEST, answer));
+    }
+    if let Some(missing) = meta.missing() {
+        let message = format!("`_meta` of each request of 2026-07-28 must have `{missing}`");
+        return Err(bad(INVALID_PARAMS, &message));
+    }
+    let name = expected_name(asked.method, asked.params);
+    header::check(asked.method, meta.protocol_version.as_deref(), name, &headers)
+        .map_err(|error| bad(HEADER_MISMATCH, &error.to_string()))?;
+    check_params(asked, &parts.headers, principal, scope)
+        .map_err(|error| bad(HEADER_MISMATCH, &error.to_string()))?;
+    let level = match meta.log_level.as_deref().map(Level::from_wire) {
+        Some(None) => return Err(bad(INVALID_PARAMS, "`logLevel` is none of the eight levels")),
+        level => level.flatten(),
+    };
+    let capabilities = meta.client_capabilities.map_or(Bytes::new(), |raw| {
+        asked.message.slice_ref(raw.get().as_bytes())
+    });
+    Ok(Guest { capabilities, level })
+}
+
+/// The standard headers. One that stands twice could be read as either.
+fn standard(headers: &HeaderMap) -> Result<Headers<'_>, String> {
+    let one = |name: &'static str| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(format!("{name} stands twice"));
+        }
+        match first.map(|value| value.to_str()) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value.trim_matches([' ', '\t']))),
+            Some(Err(_)) => Err(format!("{name} has characters outside visible ASCII")),
+        }
+    };
+    Ok(Headers {
+        version: one(header::VERSION)?,
+        method: one(header::METHOD)?,
+        name: one(header::NAME)?,
+    })
+}
+
+/// The arguments that a tool wants repeated as headers.
+fn check_params(
+    asked: &Asked<'_>,
+    headers: &HeaderMap,
+    principal: &Principal,
+    scope: &Scope,
+) -> Result<(), HeaderError> {
+    if asked.method != "tools/call" {
+        return Ok(());
+    }
+    let name = expected_name(asked.method, asked.params).and_then(mcp::tool::text);
+    let Some(wanted) = name
+        .and_then(|name| principal.tenant.find(&name, scope, principal))
+        .and_then(|tool| tool.headers.as_deref())
+        .filter(|wanted| !wanted.is_empty())
+    else {
+        return Ok(());
+    };
+    let arguments = asked
+        .params
+        .and_then(|params| mcp::object::member(params.get(), "arguments"))
+        .and_then(mcp::object::raw);
+    wanted.check(arguments, |name| {
+        headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+    })
+}
+
+/// The call that a request goes on with, if its state is one of ours.
+fn resumed(
+    app: &Downstream,
+    asked: &Asked<'_>,
+    principal: &Principal,
+) -> Result<Option<Box<crate::call::Call>>, Bytes> {
+    let Ok(responses) = InputResponses::parse(asked.params) else { return Ok(None) };
+    let Some(state) = responses.request_state.and_then(mcp::tool::text) else { return Ok(None) };
+    if !Parked::is_handle(&state) {
+        return Ok(None);
+    }
+    let request = crate::call::digest(asked.method, asked.params);
+    let mut call = app.parked.take(&state, principal, &request).ok_or_else(|| {
+        let message = "this call does not wait any more: it ended, took too long, or the request \
+                       is another one; call again without requestState";
+        refuse(asked.id, INVALID_PARAMS, message)
+    })?;
+    let part = |text: &str| asked.message.slice_ref(text.as_bytes());
+    let token = Meta::parse(asked.params).ok().and_then(|meta| meta.progress_token);
+    let answers = responses
+        .responses
+        .iter()
+        .map(|(key, answer)| (key.to_string(), part(answer.get())))
+        .collect();
+    call.resume(part(asked.id.as_json()), token.map(|token| part(token.get())), &answers);
+    Ok(Some(call))
+}
+
+fn discover(asked: &Asked<'_>, principal: &Principal, scope: &Scope) -> Response {
+    let Some(offer) = capability::offer(principal, scope) else {
+        let message = "no such server, or none this key may use";
+        return reply::error(StatusCode::NOT_FOUND, message);
+    };
+    let versions: Vec<String> = modern::SUPPORTED.iter().map(|version| quoted(version)).collect();
+    let instructions = offer
+        .instructions
+        .map_or(Cow::Borrowed(""), |text| format!(r#","instructions":{text}"#).into());
+    let result = format!(
+        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{}{instructions},"ttlMs":0,"cacheScope":"private","_meta":{{"{}":{}}}}}"#,
+        versions.join(","),
+        offer.capabilities,
+        modern::SERVER_INFO,
+        offer.server_info.unwrap_or(&US),
+    );
+    reply::message(super::dispatch::result(asked.id, &result))
+}
+
+fn listen(
+    app: Arc<Downstream>,
+    asked: &Asked<'_>,
+    principal: &Principal,
+    scope: &Scope,
+) -> Response {
+    let filter = match asked.params.map(Filter::parse) {
+        Some(Ok(filter)) => filter,
+        _ => {
+            let message = "subscriptions/listen needs `notifications`, an object";
+            return status(refuse(asked.id, INVALID_PARAMS, message));
+        }
+    };
+    let id = Bytes::copy_from_slice(asked.id.as_json().as_bytes());
+    let body = EventBody::subscribed(app, principal.clone(), scope.clone(), id, &filter);
+    reply::events(Body::Stream(Box::new(body)))
+}
+
+/// A message as an answer, with the status that goes with its error, if it is one (2026-07-28,
+/// basic/transports/streamable-http, status codes).
+pub(super) fn status(message: Bytes) -> Response {
+    let status = match Message::parse(&message) {
+        Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
+            match mcp::error::code(error).and_then(|code| i32::try_from(code).ok()) {
+                Some(METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+                Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) => {
+                    StatusCode::BAD_REQUEST
+                }
+                _ => StatusCode::OK,
+            }
+        }
+        _ => StatusCode::OK,
+    };
+    reply::json(status, message)
+}

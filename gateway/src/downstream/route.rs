@@ -1,0 +1,250 @@
+//! Which server a request is for, and what it calls what the client names.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_core::{Scope, ServerEntry};
+use mcp::Era;
+use mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RESOURCE_NOT_FOUND, UPSTREAM};
+use mcp::header::{ParamHeaders, expected_name};
+use mcp::members::members;
+use mcp::modern::{Meta, quoted};
+use mcp::splice::Edit;
+use mcp::tool::{CallParams, text};
+use serde_json::value::RawValue;
+
+use super::Downstream;
+use super::dispatch::{Asked, Asker, refuse, shortened};
+use crate::call::{Call, Caller, Order, Place};
+use crate::table::ServerId;
+use crate::upstream::Visitor;
+use crate::upstream::fault::Told;
+
+/// A request whose server is known.
+#[derive(Debug)]
+pub(super) struct Routed {
+    server: ServerId,
+    /// What it names, as the server calls it.
+    named: Option<Box<str>>,
+    renames: Vec<(Place, Bytes)>,
+    headers: Option<Arc<ParamHeaders>>,
+    token: Option<(Bytes, Place)>,
+    replayable: bool,
+}
+
+impl Routed {
+    fn to(server: &ServerEntry) -> Self {
+        Self {
+            server: (server.namespace.clone(), server.name.clone()),
+            named: None,
+            renames: Vec::new(),
+            headers: None,
+            token: None,
+            replayable: false,
+        }
+    }
+
+    pub(super) const fn server(&self) -> &ServerId {
+        &self.server
+    }
+
+    /// What the request names, as the server calls it.
+    pub(super) fn named(&self) -> Option<&str> {
+        self.named.as_deref()
+    }
+
+    /// Names something that the client knows as `shown`, which stands at `raw`.
+    fn naming(mut self, asked: &Asked<'_>, raw: &RawValue, shown: &str, own: &str) -> Self {
+        if shown != own
+            && let Some(at) = place(asked, raw.get())
+        {
+            self.renames.push((at, quoted(own).into()));
+        }
+        self.named = Some(own.into());
+        self
+    }
+
+    fn with_token(mut self, asked: &Asked<'_>, token: Option<&RawValue>) -> Self {
+        self.token = token.map(RawValue::get).and_then(|token| {
+            Some((asked.message.slice_ref(token.as_bytes()), place(asked, token)?))
+        });
+        self
+    }
+}
+
+/// Where a part of the message stands in it.
+fn place(asked: &Asked<'_>, part: &str) -> Option<Place> {
+    Edit::replace(asked.message, part.as_bytes(), b"").map(|edit| edit.range())
+}
+
+pub(super) fn tool(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+    let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
+    let params = asked.params.ok_or_else(|| invalid("tools/call needs params with a `name`"))?;
+    let params = CallParams::parse(params)
+        .map_err(|error| invalid(&format!("tools/call: {}", shortened(&error.to_string()))))?;
+    let name = text(params.name).ok_or_else(|| invalid("`name` must be a string"))?;
+    let tool = asker
+        .principal
+        .tenant
+        .find(&name, asker.scope, asker.principal)
+        .ok_or_else(|| invalid(&format!("unknown tool: {}", shortened(&name))))?;
+    let mut routed = Routed::to(&tool.server)
+        .naming(asked, params.name, &name, &tool.name)
+        .with_token(asked, params.progress_token);
+    routed.replayable = tool.replayable;
+    routed.headers.clone_from(&tool.headers);
+    Ok(routed)
+}
+
+pub(super) fn prompt(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+    let ([name], token) = read(asked, &["name"])?;
+    let (raw, name) = required(asked, name, "name")?;
+    let prompt = asker.principal.tenant.find_prompt(&name, asker.scope, asker.principal);
+    let prompt = prompt.ok_or_else(|| {
+        refuse(asked.id, INVALID_PARAMS, &format!("unknown prompt: {}", shortened(&name)))
+    })?;
+    let mut routed = Routed::to(&prompt.server)
+        .naming(asked, raw, &name, &prompt.name)
+        .with_token(asked, token);
+    // Reading changes nothing (server/prompts).
+    routed.replayable = true;
+    Ok(routed)
+}
+
+pub(super) fn resource(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+    let ([uri], token) = read(asked, &["uri"])?;
+    let (raw, uri) = required(asked, uri, "uri")?;
+    let found = asker.principal.tenant.resolve_uri(&uri, asker.scope, asker.principal);
+    let (server, own) = found.ok_or_else(|| {
+        // 2026-07-28, basic/index, error codes.
+        let code = match asker.client.era() {
+            Era::Legacy => RESOURCE_NOT_FOUND,
+            Era::Modern => INVALID_PARAMS,
+        };
+        let data = format!(r#"{{"uri":{}}}"#, raw.get());
+        let message = format!("resource not found: {}", shortened(&uri));
+        mcp::error::error_with_data(Some(asked.id.as_json()), code, &message, &data)
+    })?;
+    let mut routed =
+        Routed::to(server).naming(asked, raw, &uri, &own).with_token(asked, token);
+    routed.replayable = true;
+    Ok(routed)
+}
+
+pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+    let ([reference], token) = read(asked, &["ref"])?;
+    let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
+    let reference = reference.ok_or_else(|| invalid("completion/complete needs a `ref`"))?;
+    let [kind, name, uri] = members(reference.get(), &["type", "name", "uri"])
+        .map_err(|error| invalid(&format!("`ref`: {}", shortened(&error.to_string()))))?;
+    let tenant = &asker.principal.tenant;
+    let mut routed = match kind.and_then(text).as_deref() {
+        Some("ref/prompt") => {
+            let (raw, name) = required(asked, name, "ref.name")?;
+            let prompt = tenant.find_prompt(&name, asker.scope, asker.principal);
+            let prompt = prompt
+                .ok_or_else(|| invalid(&format!("unknown prompt: {}", shortened(&name))))?;
+            Routed::to(&prompt.server).naming(asked, raw, &name, &prompt.name)
+        }
+        Some("ref/resource") => {
+            let (raw, uri) = required(asked, uri, "ref.uri")?;
+            let found = tenant.resolve_template(&uri, asker.scope, asker.principal);
+            let (server, own) = found
+                .ok_or_else(|| invalid(&format!("resource not found: {}", shortened(&uri))))?;
+            Routed::to(server).naming(asked, raw, &uri, &own)
+        }
+        _ => return Err(invalid("`ref.type` must be ref/prompt or ref/resource")),
+    };
+    // No header repeats what is completed.
+    routed.named = None;
+    routed.replayable = true;
+    Ok(routed.with_token(asked, token))
+}
+
+/// A method that we do not know: at the URL of one server it is that server's to know.
+pub(super) fn other(asked: &Asked<'_>, asker: &Asker<'_>) -> Option<Routed> {
+    let Scope::Server(name) = asker.scope else { return None };
+    let server = asker.principal.tenant.whole(name, asker.principal)?;
+    let token = Meta::parse(asked.params).ok()?.progress_token;
+    let mut routed = Routed::to(&server.entry).with_token(asked, token);
+    routed.named = expected_name(asked.method, asked.params).and_then(text).map(Into::into);
+    Some(routed)
+}
+
+/// Members of the parameters, and the progress token.
+fn read<'a, const N: usize>(
+    asked: &Asked<'a>,
+    names: &[&'static str; N],
+) -> Result<([Option<&'a RawValue>; N], Option<&'a RawValue>), Bytes> {
+    let invalid = |error: serde_json::Error| {
+        let message = format!("{}: {}", asked.method, shortened(&error.to_string()));
+        refuse(asked.id, INVALID_PARAMS, &message)
+    };
+    let found = asked.params.map_or(Ok([None; N]), |params| members(params.get(), names));
+    let meta = Meta::parse(asked.params).map_err(invalid)?;
+    Ok((found.map_err(invalid)?, meta.progress_token))
+}
+
+fn required<'a>(
+    asked: &Asked<'_>,
+    raw: Option<&'a RawValue>,
+    name: &str,
+) -> Result<(&'a RawValue, Cow<'a, str>), Bytes> {
+    raw.and_then(|raw| Some((raw, text(raw)?))).ok_or_else(|| {
+        let message = format!("{} needs a `{name}`, a string", asked.method);
+        refuse(asked.id, INVALID_PARAMS, &message)
+    })
+}
+
+/// Begins the call of a request.
+pub(super) fn start(
+    asked: &Asked<'_>,
+    asker: Asker<'_>,
+    routed: Routed,
+    app: &Downstream,
+) -> Result<Call, Bytes> {
+    let Asker { principal, scope, client, streams } = asker;
+    let Routed { server, named, renames, headers, token, replayable } = routed;
+    let published = app.table.load();
+    let gone = || refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again");
+    let upstream = published.upstreams.get(&server).ok_or_else(gone)?;
+    let visitor =
+        Visitor { client: &client, principal, scope, table: &app.table, homes: &app.homes };
+    let slot = upstream.slot(&visitor).map_err(|fault| {
+        let told = Told(server.1.as_str(), &fault).to_string();
+        refuse(asked.id, UPSTREAM, &told)
+    })?;
+    let id = asked.message.slice_ref(asked.id.as_json().as_bytes());
+    let registration = match client.session() {
+        None => None,
+        Some(session) => Some(app.calls.register(session, id.clone()).ok_or_else(|| {
+            refuse(asked.id, INVALID_REQUEST, "a request with this id is under way")
+        })?),
+    };
+    let order = Order {
+        id_at: place(asked, asked.id.as_json()).ok_or_else(gone)?,
+        method: known(asked.method),
+        renames,
+        named,
+        headers,
+        token,
+        replayable,
+        message: asked.message.clone(),
+        id,
+    };
+    let (principal, scope) = (principal.clone(), scope.clone());
+    let caller = Caller { client, principal, scope, streams, registration };
+    let place = (upstream.clone(), slot);
+    Ok(Call::start(order, caller, place, app.table.clone(), app.homes.clone()))
+}
+
+/// Methods that are called often are not copied.
+fn known(method: &str) -> Cow<'static, str> {
+    for known in ["tools/call", "resources/read", "prompts/get", "completion/complete"] {
+        if method == known {
+            return Cow::Borrowed(known);
+        }
+    }
+    Cow::Owned(method.to_owned())
+}

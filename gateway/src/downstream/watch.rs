@@ -1,0 +1,76 @@
+//! `resources/subscribe` and `resources/unsubscribe` of the legacy era.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mcp::error::{INVALID_REQUEST, OVERLOADED};
+use mcp::members::members;
+use mcp::tool::text;
+
+use super::Downstream;
+use super::dispatch::{Asked, Asker, refuse, result};
+use super::route::{self, Routed};
+use crate::upstream::{ClientKey, Ear};
+
+/// What comes of it.
+pub(super) enum Subscribing {
+    /// The gateway hears the server for all its clients.
+    Done(Bytes),
+    /// The client has a leg of its own: its server is told by itself.
+    Passed(Routed),
+}
+
+pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
+    let routed = match route::resource(asked, asker) {
+        Ok(routed) => routed,
+        Err(refusal) => return Subscribing::Done(refusal),
+    };
+    let Some(session) = asker.client.session() else {
+        let message = "a subscription belongs to a session; POST initialize first";
+        return Subscribing::Done(refuse(asked.id, INVALID_REQUEST, message));
+    };
+    let published = app.table.load();
+    let upstream = published.upstreams.get(routed.server());
+    let Some(upstream) = upstream.filter(|upstream| !upstream.keeps_each_apart()) else {
+        return Subscribing::Passed(routed);
+    };
+    let home = app.homes.of(session);
+    let (Some(own), Some(shown)) = (routed.named(), uri(asked)) else {
+        return Subscribing::Passed(routed);
+    };
+    let watch = upstream.watch(own, &shown, Ear::Session(Arc::downgrade(&home)));
+    let kept = watch.is_some_and(|watch| home.watch(&shown, watch));
+    Subscribing::Done(if kept {
+        result(asked.id, "{}")
+    } else {
+        refuse(asked.id, OVERLOADED, "too many resources are subscribed to; unsubscribe from some")
+    })
+}
+
+pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
+    let home = asker.client.session().and_then(|session| app.homes.get(session));
+    let watched = home.zip(uri(asked)).is_some_and(|(home, uri)| home.unwatch(&uri));
+    if watched {
+        return Subscribing::Done(result(asked.id, "{}"));
+    }
+    match route::resource(asked, asker) {
+        Ok(routed) => {
+            let published = app.table.load();
+            let upstream = published.upstreams.get(routed.server());
+            let key = ClientKey::new(asker.principal, &asker.client);
+            // Only a server that was told has to be told again.
+            if upstream.is_some_and(|upstream| upstream.leg_of(&key).is_some()) {
+                Subscribing::Passed(routed)
+            } else {
+                Subscribing::Done(result(asked.id, "{}"))
+            }
+        }
+        Err(refusal) => Subscribing::Done(refusal),
+    }
+}
+
+fn uri<'a>(asked: &Asked<'a>) -> Option<Cow<'a, str>> {
+    let [uri] = members(asked.params?.get(), &["uri"]).ok()?;
+    text(uri?)
+}

@@ -1,0 +1,259 @@
+//! What changes about a session after it began: its log level, the stream on which it can be spoken
+//! to unasked, and what servers have asked of its client.
+//!
+//! A session has a home only once there is something to keep: one that lists and calls has none.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mcp::logging::Level;
+use mcp::message::Id;
+use mcp::splice::{Edit, splice};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::downstream::Outgoing;
+use crate::session::SessionId;
+use crate::upstream::{Upstream, Watch};
+use crate::upstream::leg::Leg;
+
+/// Sessions rarely meet in one shard.
+const SHARDS: usize = 64;
+/// Homes a shard keeps: 65,536 in all, of some 300 bytes each.
+const MAX_HOMES: usize = 1024;
+/// Homes that nobody uses for so long are given up, as idle legs are.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// Resources that one session watches.
+const MAX_WATCHES: usize = 256;
+/// Questions of servers that wait for one client.
+const MAX_QUESTIONS: usize = 64;
+
+/// All homes.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    shards: [Mutex<HashMap<SessionId, Arc<Home>>>; SHARDS],
+}
+
+impl Homes {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()) })
+    }
+
+    /// The home of a session, if it has one.
+    pub(crate) fn get(&self, session: SessionId) -> Option<Arc<Home>> {
+        self.shard(session).get(&session).cloned()
+    }
+
+    /// The home of a session, made if it has none.
+    pub(crate) fn of(&self, session: SessionId) -> Arc<Home> {
+        let mut homes = self.shard(session);
+        if let Some(home) = homes.get(&session) {
+            home.touch();
+            return home.clone();
+        }
+        if homes.len() >= MAX_HOMES {
+            make_room(&mut homes);
+        }
+        let home = Arc::<Home>::default();
+        // Without room the home lasts as long as who asked for it.
+        if homes.len() < MAX_HOMES {
+            homes.insert(session, home.clone());
+        }
+        home
+    }
+
+    /// Gives up homes that nobody used for long.
+    pub(crate) fn sweep(&self) {
+        for shard in &self.shards {
+            // Dropped without the lock.
+            let _gone: Vec<Arc<Home>> = {
+                let mut homes = lock(shard);
+                let idle: Vec<SessionId> =
+                    homes.iter().filter(|(_, home)| is_idle(home)).map(|(id, _)| *id).collect();
+                idle.iter().filter_map(|id| homes.remove(id)).collect()
+            };
+        }
+    }
+
+    /// The session is over.
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.shard(session).remove(&session);
+    }
+
+    fn shard(
+        &self,
+        session: SessionId,
+    ) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Home>>> {
+        lock(&self.shards[session.shard(SHARDS)])
+    }
+}
+
+/// Gives up the home that was idle longest.
+fn make_room(homes: &mut HashMap<SessionId, Arc<Home>>) {
+    let unused = homes.iter().filter(|(_, home)| Arc::strong_count(home) == 1);
+    let oldest = unused.max_by_key(|(_, home)| home.idle()).map(|(id, _)| *id);
+    oldest.and_then(|oldest| homes.remove(&oldest));
+}
+
+/// A session with a stream, a leg or a subscription keeps its home.
+fn is_idle(home: &Arc<Home>) -> bool {
+    Arc::strong_count(home) == 1 && home.idle() >= IDLE
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is kept of one session.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// 0 until the client sets one.
+    level: AtomicU8,
+    /// HTTP+SSE, where the id of a session is older than what its client can do.
+    capabilities: Mutex<Bytes>,
+    outlet: Mutex<Option<mpsc::Sender<Outgoing>>>,
+    questions: Mutex<Questions>,
+    /// By the URI that the client knows.
+    watches: Mutex<HashMap<Box<str>, Watch>>,
+    used: Mutex<Instant>,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self {
+            level: AtomicU8::new(0),
+            capabilities: Mutex::default(),
+            outlet: Mutex::default(),
+            questions: Mutex::default(),
+            watches: Mutex::default(),
+            used: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+/// What servers asked of a client and it has not answered.
+#[derive(Debug, Default)]
+struct Questions {
+    next: u64,
+    open: HashMap<u64, Question>,
+}
+
+/// Who waits for an answer of the client.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// A server that asked on a leg of the client's, with the id it chose.
+    Leg { upstream: Arc<Upstream>, leg: Arc<Leg>, id: Bytes },
+    /// A call that has to bring answers to its server: which of them, and where to.
+    Call { key: String, answers: mpsc::Sender<(String, Bytes)> },
+}
+
+impl Home {
+    /// The least severe log message the client wants; `None` if it never said.
+    pub(crate) fn level(&self) -> Option<Level> {
+        Level::ALL.get(usize::from(self.level.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+    }
+
+    pub(crate) fn set_level(&self, level: Level) {
+        let place = Level::ALL.iter().position(|known| *known == level).unwrap_or_default();
+        self.level.store(u8::try_from(place + 1).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn capabilities(&self) -> Bytes {
+        lock(&self.capabilities).clone()
+    }
+
+    pub(crate) fn set_capabilities(&self, capabilities: Bytes) {
+        *lock(&self.capabilities) = capabilities;
+    }
+
+    /// Takes the stream on which the client can be spoken to unasked; the newest counts.
+    pub(crate) fn connect(&self, outlet: mpsc::Sender<Outgoing>) {
+        *lock(&self.outlet) = Some(outlet);
+    }
+
+    /// Says something on the client's stream. False if it has none, or does not read it.
+    pub(crate) fn say(&self, message: Bytes) -> bool {
+        let outlet = lock(&self.outlet).clone();
+        outlet.is_some_and(|outlet| outlet.try_send(Outgoing::Message(message)).is_ok())
+    }
+
+    /// Notes a question and returns the id under which the client is to be asked. `None` if too
+    /// many wait.
+    pub(crate) fn ask(&self, question: Question) -> Option<u64> {
+        self.touch();
+        let mut questions = lock(&self.questions);
+        if questions.open.len() >= MAX_QUESTIONS {
+            return None;
+        }
+        questions.next += 1;
+        let id = questions.next;
+        questions.open.insert(id, question);
+        Some(id)
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn withdraw(&self, id: u64) {
+        lock(&self.questions).open.remove(&id);
+    }
+
+    /// Whether the client has not answered a question yet.
+    pub(crate) fn waits(&self, id: u64) -> bool {
+        lock(&self.questions).open.contains_key(&id)
+    }
+
+    /// The id under which the client was asked what a server asked with `id` on a leg.
+    pub(crate) fn asked(&self, leg: &Arc<Leg>, id: &[u8]) -> Option<u64> {
+        let questions = lock(&self.questions);
+        let of = |question: &Question| match question {
+            Question::Leg { leg: other, id: other_id, .. } => {
+                Arc::ptr_eq(leg, other) && **other_id == *id
+            }
+            Question::Call { .. } => false,
+        };
+        questions.open.iter().find(|(_, question)| of(question)).map(|(id, _)| *id)
+    }
+
+    /// Brings an answer of the client, whose id is `id`, to who waits for it.
+    pub(crate) fn answer(&self, id: Id<'_>, message: &Bytes) {
+        let Ok(number) = id.as_json().parse::<u64>() else { return };
+        let Some(question) = lock(&self.questions).open.remove(&number) else { return };
+        match question {
+            Question::Leg { upstream, leg, id: theirs } => {
+                if let Some(edit) = Edit::replace(message, id.as_json().as_bytes(), &theirs) {
+                    upstream.tell(&leg, splice(message, &mut [edit]));
+                }
+            }
+            Question::Call { key, answers } => {
+                // A call that is gone waits no more.
+                let _ = answers.try_send((key, message.clone()));
+            }
+        }
+    }
+
+    /// Keeps the watch on a resource. False if there are too many.
+    pub(crate) fn watch(&self, uri: &str, watch: Watch) -> bool {
+        self.touch();
+        let mut watches = lock(&self.watches);
+        let room = watches.len() < MAX_WATCHES || watches.contains_key(uri);
+        if room {
+            watches.insert(uri.into(), watch);
+        }
+        room
+    }
+
+    /// Ends the watch on a resource. False if there is none.
+    pub(crate) fn unwatch(&self, uri: &str) -> bool {
+        lock(&self.watches).remove(uri).is_some()
+    }
+
+    pub(crate) fn touch(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+
+    fn idle(&self) -> Duration {
+        lock(&self.used).elapsed()
+    }
+}

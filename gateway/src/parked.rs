@@ -1,0 +1,108 @@
+//! Calls that wait for a modern client to answer what a legacy server asked.
+//!
+//! The client sends its request again with what we gave it as `requestState`: a random handle. Only
+//! the principal that made the call finds it again, and only with the same request.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use gateway_core::{Namespace, Principal};
+use tokio::time::sleep;
+
+use crate::call::Call;
+
+/// Calls of all clients, and of one key.
+const MAX_PARKED: usize = 1024;
+const MAX_OF_KEY: usize = 64;
+/// How long a person may take to answer: as long as a call may take in all.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Tells our handles from what servers give as state.
+const PREFIX: &str = "fairway-call:";
+
+type Handle = [u8; 16];
+
+/// All calls that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    calls: Mutex<HashMap<Handle, Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    call: Box<Call>,
+    of: (Namespace, Arc<str>),
+    request: Request,
+}
+
+/// What tells one request from another: a hash over method and parameters.
+pub(crate) type Request = [u8; 32];
+
+impl Parked {
+    /// Keeps a call and returns the result that asks its client for input.
+    ///
+    /// # Errors
+    /// The call itself when too many wait.
+    pub(crate) fn park(
+        self: &Arc<Self>,
+        principal: &Principal,
+        call: Box<Call>,
+    ) -> Result<Bytes, Box<Call>> {
+        let mut handle = Handle::default();
+        if aws_lc_rs::rand::fill(&mut handle).is_err() {
+            return Err(call);
+        }
+        let of = (principal.key.namespace.clone(), principal.key.name.clone());
+        let mut calls = self.lock();
+        let held = calls.values().filter(|waiting| waiting.of == of).count();
+        if calls.len() >= MAX_PARKED || held >= MAX_OF_KEY {
+            return Err(call);
+        }
+        let result = call.input_required(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(handle)));
+        let request = call.digest();
+        calls.insert(handle, Waiting { call, of, request });
+        drop(calls);
+        tokio::spawn(expire(Arc::downgrade(self), handle));
+        Ok(result)
+    }
+
+    /// Whether a state is one of ours.
+    pub(crate) fn is_handle(state: &str) -> bool {
+        state.starts_with(PREFIX)
+    }
+
+    /// The call that a state means.
+    pub(crate) fn take(
+        &self,
+        state: &str,
+        principal: &Principal,
+        request: &Request,
+    ) -> Option<Box<Call>> {
+        let handle = URL_SAFE_NO_PAD.decode(state.strip_prefix(PREFIX)?).ok()?;
+        let handle = Handle::try_from(handle).ok()?;
+        let mut calls = self.lock();
+        let waiting = calls.get(&handle)?;
+        let (namespace, name) = &waiting.of;
+        let same = *namespace == principal.key.namespace
+            && *name == principal.key.name
+            && waiting.request == *request;
+        same.then(|| calls.remove(&handle)).flatten().map(|waiting| waiting.call)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Handle, Waiting>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a call up that nobody came back for: dropped, it is cancelled.
+async fn expire(parked: Weak<Parked>, handle: Handle) {
+    sleep(PATIENCE).await;
+    if let Some(parked) = parked.upgrade() {
+        let waiting = parked.lock().remove(&handle);
+        drop(waiting);
+    }
+}

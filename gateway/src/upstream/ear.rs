@@ -1,0 +1,165 @@
+//! The gateway's own leg: what the server says unasked on it, and which resources it is to speak of.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::Catalog;
+use mcp::modern::quoted;
+use mcp::{Era, Message};
+
+use super::Upstream;
+use super::exchange::{Exchange, Item};
+use super::fault::Fault;
+use super::hello::{method_header, own_request};
+use super::leg::{Leg, NOTIFY, Outbound, answer_to, request};
+use super::lists::list_over;
+
+/// A server that announces changes is asked rarely, one that does not more often.
+const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
+const POLL_SILENT: Duration = Duration::from_secs(30);
+
+/// The gateway's own leg and the stream on which the server speaks unasked.
+pub(super) struct Ear {
+    leg: Arc<Leg>,
+    news: Option<Exchange>,
+    /// The resources whose changes the server was asked to tell.
+    watched: BTreeSet<Box<str>>,
+}
+
+impl Ear {
+    pub(super) async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
+        let leg = upstream.own.open(upstream, None).await?;
+        let mut ear = Self { leg, news: None, watched: BTreeSet::new() };
+        ear.attend(upstream).await?;
+        Ok(ear)
+    }
+
+    /// Listens on the leg, to what is watched now.
+    async fn attend(&mut self, upstream: &Arc<Upstream>) -> Result<(), Fault> {
+        match self.leg.era() {
+            Era::Legacy => {
+                self.news = self.leg.listen(upstream).await?;
+                self.watched.clear();
+                self.watch(upstream).await;
+            }
+            Era::Modern => {
+                self.watched = upstream.watchers.uris().into_iter().collect();
+                self.news = self.subscribe(upstream).ok();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a modern server to tell of all changes.
+    fn subscribe(&self, upstream: &Upstream) -> Result<Exchange, Fault> {
+        let uris: Vec<String> = self.watched.iter().map(|uri| quoted(uri)).collect();
+        let mut filter = Vec::new();
+        for (feature, kind) in [
+            ("tools", "toolsListChanged"),
+            ("prompts", "promptsListChanged"),
+            ("resources", "resourcesListChanged"),
+        ] {
+            if self.leg.offers(feature) {
+                filter.push(format!(r#""{kind}":true"#));
+            }
+        }
+        if !uris.is_empty() {
+            filter.push(format!(r#""resourceSubscriptions":[{}]"#, uris.join(",")));
+        }
+        let id = self.leg.next_id();
+        let params = format!(r#"{{"notifications":{{{}}}}}"#, filter.join(","));
+        let body = own_request(id, LISTEN, &params);
+        self.leg.send(upstream, Outbound::own(id, body, method_header(LISTEN)))
+    }
+
+    pub(super) fn poll_interval(&self) -> Duration {
+        if self.news.is_some() || self.leg.is_stream() { POLL_ANNOUNCING } else { POLL_SILENT }
+    }
+
+    /// Brings what the server was asked to tell in line with what is watched. One that does not
+    /// answer tells nothing: it is asked again with the next change.
+    pub(super) async fn watch(&mut self, upstream: &Arc<Upstream>) {
+        let wanted: BTreeSet<Box<str>> = upstream.watchers.uris().into_iter().collect();
+        if self.leg.era() == Era::Modern {
+            if wanted != self.watched {
+                self.watched = wanted;
+                self.news = self.subscribe(upstream).ok();
+            }
+            return;
+        }
+        if !self.leg.offers("resources") {
+            return;
+        }
+        let gone: Vec<Box<str>> = self.watched.difference(&wanted).cloned().collect();
+        let new: Vec<Box<str>> = wanted.difference(&self.watched).cloned().collect();
+        for uri in gone {
+            self.watched.remove(&uri);
+            if self.ask(upstream, "resources/unsubscribe", &uri).await.is_err() {
+                return;
+            }
+        }
+        for uri in new {
+            // A server that refuses says so each time, and nothing is lost by that.
+            match self.ask(upstream, "resources/subscribe", &uri).await {
+                Ok(()) => self.watched.insert(uri),
+                Err(_) => return,
+            };
+        }
+    }
+
+    async fn ask(&self, upstream: &Upstream, method: &str, uri: &str) -> Result<(), Fault> {
+        let id = self.leg.next_id();
+        let body = request(id, method, &format!(r#"{{"uri":{}}}"#, quoted(uri)));
+        let exchange = self.leg.send(upstream, Outbound::own(id, body, Vec::new()))?;
+        answer_to(id, exchange, NOTIFY).await.map(drop)
+    }
+
+    /// Hears what the server says; returns when it can't be heard any more.
+    pub(super) async fn hear(&mut self) {
+        let Some(news) = &mut self.news else {
+            self.leg.closed().await;
+            return;
+        };
+        loop {
+            match std::future::poll_fn(|cx| news.poll_next(cx)).await {
+                Ok(Some(Item::Message(bytes))) => match Message::parse(&bytes) {
+                    // The end of what a modern server was asked to tell, or its refusal to.
+                    Ok(Message::Response { outcome: mcp::message::Outcome::Error(_), .. }) => {
+                        self.news = None;
+                        self.leg.closed().await;
+                        return;
+                    }
+                    Ok(Message::Response { .. }) => return,
+                    Ok(message) => self.leg.hear(&bytes, &message),
+                    Err(_) => {}
+                },
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(fault) => {
+                    if matches!(fault, Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) {
+                        self.news = None;
+                        self.leg.closed().await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All the server offers. A session the server lost is begun anew, and a connection that broke
+    /// is tried once more: it may have been an old one.
+    pub(super) async fn list(&mut self, upstream: &Arc<Upstream>) -> Result<Catalog, Fault> {
+        match list_over(upstream, &self.leg).await {
+            Err(Fault::SessionLost) => {
+                self.leg = upstream.own.open(upstream, Some(&self.leg)).await?;
+                self.attend(upstream).await?;
+                list_over(upstream, &self.leg).await
+            }
+            Err(Fault::Closed(_)) if !self.leg.is_closed() => list_over(upstream, &self.leg).await,
+            other => other,
+        }
+    }
+}
+
+const LISTEN: &str = "subscriptions/listen";

@@ -1,0 +1,74 @@
+//! A client that has legs of its own at a server, and how it is spoken to.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_core::{Principal, Scope, ServerEntry};
+
+use super::slot::ClientKey;
+use crate::client::Client;
+use crate::home::{Home, Homes};
+use crate::table::Table;
+
+/// A client with a leg of its own. The leg declares what the client can do.
+#[derive(Debug, Clone)]
+pub(crate) struct Lodger {
+    pub(crate) key: ClientKey,
+    /// JSON text of what it can do.
+    pub(crate) capabilities: Bytes,
+    /// Where it is spoken to unasked; a modern client cannot be.
+    pub(crate) home: Option<Arc<Home>>,
+    pub(crate) sight: Sight,
+}
+
+/// How a client sees URIs.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) table: Arc<Table>,
+    pub(crate) principal: Principal,
+    pub(crate) scope: Scope,
+}
+
+/// A client with what is needed to make a lodger of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visitor<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) principal: &'a Principal,
+    pub(crate) scope: &'a Scope,
+    pub(crate) table: &'a Arc<Table>,
+    pub(crate) homes: &'a Homes,
+}
+
+impl Visitor<'_> {
+    pub(super) fn key(&self) -> ClientKey {
+        ClientKey::new(self.principal, self.client)
+    }
+
+    pub(super) fn lodger(&self) -> Lodger {
+        Lodger {
+            key: self.key(),
+            capabilities: self.client.capabilities_bytes(),
+            home: self.client.session().map(|session| self.homes.of(session)),
+            sight: self.sight(),
+        }
+    }
+
+    pub(crate) fn sight(&self) -> Sight {
+        Sight {
+            table: self.table.clone(),
+            principal: self.principal.clone(),
+            scope: self.scope.clone(),
+        }
+    }
+}
+
+impl Sight {
+    /// The URI of a server as the client knows it, by the table of now.
+    pub(crate) fn expose<'u>(&self, server: &ServerEntry, uri: &'u str) -> Cow<'u, str> {
+        match self.table.renew(&self.principal) {
+            Some(principal) => principal.tenant.expose_uri(uri, server, &self.scope),
+            None => Cow::Borrowed(uri),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a server says that belongs to no call: on a stream of its own, or on that of HTTP+SSE.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use mcp::Message;
+use mcp::logging;
+use mcp::message::Id;
+use mcp::resource::UpdatedParams;
+use mcp::splice::{Edit, splice};
+use mcp::tool::{CancelledParams, text};
+use serde_json::value::RawValue;
+
+use super::Upstream;
+use super::leg::Leg;
+use super::lodger::Lodger;
+use crate::home::{Home, Question};
+
+/// Hears what comes on a leg and belongs to no call.
+#[derive(Debug)]
+pub(crate) struct Unasked {
+    upstream: Weak<Upstream>,
+    /// Whose leg it is; none if it is the gateway's.
+    lodger: Option<Lodger>,
+    /// Known once the leg is open.
+    leg: OnceLock<Weak<Leg>>,
+}
+
+impl Unasked {
+    pub(super) fn new(upstream: &Arc<Upstream>, lodger: Option<&Lodger>) -> Arc<Self> {
+        let upstream = Arc::downgrade(upstream);
+        Arc::new(Self { upstream, lodger: lodger.cloned(), leg: OnceLock::new() })
+    }
+
+    pub(super) fn opened(&self, leg: &Arc<Leg>) {
+        // A leg is opened once.
+        let _ = self.leg.set(Arc::downgrade(leg));
+    }
+
+    /// The client whose leg it is, if it can be spoken to.
+    pub(crate) fn home(&self) -> Option<&Arc<Home>> {
+        self.lodger.as_ref().and_then(|lodger| lodger.home.as_ref())
+    }
+
+    pub(super) const fn is_lodged(&self) -> bool {
+        self.lodger.is_some()
+    }
+
+    pub(super) fn hear(&self, bytes: &Bytes, message: &Message<'_>) {
+        let Some(upstream) = self.upstream.upgrade() else { return };
+        match message {
+            Message::Notification { method, params } => {
+                self.notification(&upstream, bytes, method, *params);
+            }
+            Message::Request { id, method, .. } => self.request(&upstream, bytes, *id, method),
+            // Somebody else's answer, or a late one.
+            Message::Response { .. } => {}
+        }
+    }
+
+    fn notification(
+        &self,
+        upstream: &Arc<Upstream>,
+        bytes: &Bytes,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
+        match method {
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => upstream.refresh(),
+            "notifications/resources/updated" => match self.home() {
+                Some(home) => {
+                    if let Some(message) = self.updated(upstream, bytes, params) {
+                        home.say(message);
+                    }
+                }
+                None => upstream.watchers.tell(bytes, params),
+            },
+            "notifications/message" => {
+                if let Some(home) = self.home()
+                    && home.level().is_none_or(|level| logging::reaches(params, level))
+                {
+                    home.say(bytes.clone());
+                }
+            }
+            "notifications/cancelled" => {
+                if let Some(message) = self.withdrawn(bytes, params) {
+                    self.home().map(|home| home.say(message));
+                }
+            }
+            // Of a call that is over.
+            "notifications/progress" => {}
+            _ => {
+                if let Some(home) = self.home() {
+                    home.say(bytes.clone());
+                }
+            }
+        }
+    }
+
+    /// The notification that a resource changed, with the URI by which the client knows it.
+    fn updated(
+        &self,
+        upstream: &Upstream,
+        bytes: &Bytes,
+        params: Option<&RawValue>,
+    ) -> Option<Bytes> {
+        let lodger = self.lodger.as_ref()?;
+        let uri = UpdatedParams::parse(params?).ok()?.uri;
+        let own = text(uri)?;
+        let shown = lodger.sight.expose(&upstream.entry(), &own);
+        if *shown == *own {
+            return Some(bytes.clone());
+        }
+        let quoted = mcp::modern::quoted(&shown);
+        let edit = Edit::replace(bytes, uri.get().as_bytes(), quoted.as_bytes())?;
+        Some(splice(bytes, &mut [edit]))
+    }
+
+    /// A server takes back what it asked.
+    fn withdrawn(&self, bytes: &Bytes, params: Option<&RawValue>) -> Option<Bytes> {
+        let params: CancelledParams<'_> = serde_json::from_str(params?.get()).ok()?;
+        let (home, leg) = (self.home()?, self.leg.get()?.upgrade()?);
+        withdraw(home, &leg, bytes, params.request_id)
+    }
+
+    fn request(&self, upstream: &Arc<Upstream>, bytes: &Bytes, id: Id<'_>, method: &str) {
+        let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
+        if method != "ping"
+            && let Some(home) = self.home()
+            && let Some((number, message)) = ask(home, upstream, &leg, bytes, id)
+        {
+            if home.say(message) {
+                return;
+            }
+            home.withdraw(number);
+        }
+        leg.decline(upstream, id.as_json(), method);
+    }
+}
+
+/// A request of a server as its client is asked, and the number under which it is. `None` if too
+/// much was asked already.
+pub(crate) fn ask(
+    home: &Home,
+    upstream: &Arc<Upstream>,
+    leg: &Arc<Leg>,
+    bytes: &Bytes,
+    id: Id<'_>,
+) -> Option<(u64, Bytes)> {
+    let theirs = bytes.slice_ref(id.as_json().as_bytes());
+    let question = Question::Leg { upstream: upstream.clone(), leg: leg.clone(), id: theirs };
+    let number = home.ask(question)?;
+    let text = number.to_string();
+    let edit = Edit::replace(bytes, id.as_json().as_bytes(), text.as_bytes())?;
+    Some((number, splice(bytes, &mut [edit])))
+}
+
+/// A server's cancellation of what it asked, as the client is told of it.
+pub(crate) fn withdraw(
+    home: &Home,
+    leg: &Arc<Leg>,
+    bytes: &Bytes,
+    request: &RawValue,
+) -> Option<Bytes> {
+    let number = home.asked(leg, request.get().as_bytes())?;
+    home.withdraw(number);
+    let text = number.to_string();
+    let edit = Edit::replace(bytes, request.get().as_bytes(), text.as_bytes())?;
+    Some(splice(bytes, &mut [edit]))
+}
