@@ -25,7 +25,7 @@ mod stored;
 mod tenant;
 
 pub use account::Account;
-pub use catalog::{Catalog, CatalogError, DefinitionHash, Tool};
+pub use catalog::{Catalog, CatalogError, DefinitionHash, Listed, Located, Prompt, Tool};
 pub use diagnostic::{Diagnostic, Reason};
 pub use digest::{KeyDigest, Pepper};
 pub use entry::{
@@ -38,4 +38,4 @@ pub use resource::{Invalid, Place, References, Resource, Secrets, workload};
 pub use rights::names_server;
 pub use snapshot::{Entries, HeldKey, Principal, Refusal, Snapshot};
 pub use stored::{Record, RecordError};
-pub use tenant::{CompiledTool, Scope, Server, Tenant};
+pub use tenant::{CompiledPrompt, CompiledTool, Scope, Server, Tenant};

@@ -111,6 +111,10 @@ pub struct ToolsReport {
     pub count: usize,
     /// Of all definitions.
     pub hash: DefinitionHash,
+    /// Of everything else too that the server offers and says of itself; a gateway of an earlier
+    /// version does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<DefinitionHash>,
     /// How long the server took to list them, in milliseconds.
     pub latency_millis: u64,
 }

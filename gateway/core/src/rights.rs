@@ -60,7 +60,7 @@ impl Entitlement {
     }
 }
 
-/// An entitlement to the tools of one server.
+/// An entitlement to what one server offers.
 pub(crate) struct ServerRights<'a> {
     allow: Vec<&'a Globs>,
     deny: Vec<&'a Globs>,
@@ -71,6 +71,13 @@ impl ServerRights<'_> {
     pub(crate) fn allows(&self, tool: &str) -> bool {
         self.allow.iter().any(|tools| tools.matches(tool))
             && !self.deny.iter().any(|tools| tools.matches(tool))
+    }
+
+    /// Whether prompts and resources are allowed: by what allows all tools. Rules that name tools
+    /// are about these tools alone.
+    pub(crate) fn allow_whole(&self) -> bool {
+        self.allow.iter().any(|tools| tools.is_everything())
+            && !self.deny.iter().any(|tools| tools.is_everything())
     }
 
     /// Whether a tool could be allowed, whatever its name.

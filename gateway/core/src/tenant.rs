@@ -1,19 +1,25 @@
 //! The routing table of one tenant: what its principals may see and call. Performs no I/O.
 
 mod compile;
+mod compiled;
 mod names;
+mod offers;
 mod rights;
+mod uris;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::catalog::fingerprint;
 use crate::rights::Entitlement;
 use crate::{Catalog, Diagnostic, KeyEntry, Namespace, Principal, ServerEntry, ServerName};
+pub use compiled::{CompiledPrompt, CompiledTool};
+use compiled::{CompiledResource, Rendered, hash};
+use offers::{Offers, Span};
+use uris::{Unwrapped, Uris, is_marked, wrap};
 use view::View;
 
 /// What one tenant's principals may see and call.
@@ -22,12 +28,11 @@ pub struct Tenant {
     namespace: Namespace,
     /// By name.
     servers: BTreeMap<ServerName, Server>,
-    /// All tools, server by server.
-    tools: Vec<Arc<CompiledTool>>,
-    /// Exposed name to index of the tool that holds it.
-    names: HashMap<Arc<str>, usize>,
-    /// Indices of the tools that hold no name.
-    nameless: HashSet<usize>,
+    tools: Offers<CompiledTool>,
+    /// Indices of the tools with which hosts show resources that are wrapped.
+    rewritten: HashSet<usize>,
+    prompts: Offers<CompiledPrompt>,
+    uris: Uris,
     /// Each key with the index of its entitlement.
     keys: Vec<(Arc<KeyEntry>, usize)>,
     entitlements: Vec<(Entitlement, OnceLock<View>)>,
@@ -41,38 +46,14 @@ pub struct Server {
     pub entry: Arc<ServerEntry>,
     /// Whether it is the tenant's, not one exposed to it.
     own: bool,
+    /// Its bit in a view.
+    place: usize,
     /// What it offers; `None` until it first said.
     pub catalog: Option<Arc<Catalog>>,
-    /// Indices of its tools.
-    tools: Range<usize>,
-    /// Its own names to offsets into `tools`.
-    names: Arc<HashMap<Box<str>, usize>>,
-}
-
-/// A tool as clients see it.
-#[derive(Debug)]
-pub struct CompiledTool {
-    /// Whose tool it is.
-    pub server: Arc<ServerEntry>,
-    /// How the tenant's rules name the server.
-    known_as: ServerName,
-    /// The name its server uses.
-    pub name: Box<str>,
-    /// Whether a call may be sent twice.
-    pub replayable: bool,
-    /// The name among all tools of the tenant, if no other tool holds it.
-    exposed: Arc<str>,
-    /// Under the exposed name.
-    listed: Rendered,
-    /// Under the server's own name.
-    own: Rendered,
-}
-
-/// A definition as it is listed.
-#[derive(Debug, Clone)]
-struct Rendered {
-    definition: Bytes,
-    fingerprint: u64,
+    tools: Span,
+    prompts: Span,
+    resources: Span,
+    templates: Span,
 }
 
 /// Through which URL a client looks.
@@ -98,11 +79,65 @@ impl Tenant {
     /// The tool of that name, if the principal may use it. Unknown and forbidden are one answer.
     pub fn find(&self, name: &str, scope: &Scope, principal: &Principal) -> Option<&CompiledTool> {
         let at = match scope {
-            Scope::All => *self.names.get(name)?,
-            Scope::Server(server) => self.servers.get(server)?.find(name)?,
+            Scope::All => self.tools.holder(name)?,
+            Scope::Server(server) => self.servers.get(server)?.tools.find(name)?,
         };
         let (_, view) = self.entitled(principal)?;
-        self.tools.get(at).filter(|_| view.shows(at)).map(AsRef::as_ref)
+        self.tools.get(at).filter(|_| view.shows(at))
+    }
+
+    /// The prompt of that name, if the principal may use it. Unknown and forbidden are one answer.
+    pub fn find_prompt(
+        &self,
+        name: &str,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> Option<&CompiledPrompt> {
+        let at = match scope {
+            Scope::All => self.prompts.holder(name)?,
+            Scope::Server(server) => self.servers.get(server)?.prompts.find(name)?,
+        };
+        let prompt = self.prompts.get(at)?;
+        self.whole(&prompt.known_as, principal).map(|_| prompt)
+    }
+
+    /// The server that a URI leads to, and the URI as that server writes it, if the principal may
+    /// use its resources. Unknown and forbidden are one answer.
+    pub fn resolve_uri<'a>(
+        &self,
+        uri: &'a str,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
+        self.resolve(uri, scope, principal, |uris| uris.leads_to(uri))
+    }
+
+    /// The same for a template, as it is listed. What is no template is taken for a URI.
+    pub fn resolve_template<'a>(
+        &self,
+        template: &'a str,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
+        self.resolve(template, scope, principal, |uris| {
+            if template.contains('{') {
+                uris.template_leads_to(template)
+            } else {
+                uris.leads_to(template)
+            }
+        })
+    }
+
+    /// How clients see a URI that a server names: as it is where it leads back to that server,
+    /// else wrapped. [`Self::resolve_uri`] finds both.
+    pub fn expose_uri<'a>(
+        &self,
+        uri: &'a str,
+        server: &ServerEntry,
+        scope: &Scope,
+    ) -> Cow<'a, str> {
+        let leads_back = || self.uris.leads_to(uri) == Some(&server.known_as(&self.namespace));
+        if *scope != Scope::All || leads_back() { uri.into() } else { wrap(server, uri).into() }
     }
 
     /// Definitions of all tools that the principal may use, in a stable order.
@@ -111,32 +146,73 @@ impl Tenant {
         scope: &'a Scope,
         principal: &Principal,
     ) -> impl Iterator<Item = &'a Bytes> {
-        self.visible(scope, principal).map(|rendered| &rendered.definition)
+        self.visible_tools(scope, principal).map(|rendered| &rendered.definition)
+    }
+
+    /// Definitions of all prompts that the principal may use, in a stable order.
+    pub fn list_prompts<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        self.visible_prompts(scope, principal).map(|rendered| &rendered.definition)
+    }
+
+    /// Definitions of all resources that the principal may use, in a stable order.
+    pub fn list_resources<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        self.visible_resources(scope, principal).map(|rendered| &rendered.definition)
+    }
+
+    /// Definitions of all templates of resources that the principal may use, in a stable order.
+    pub fn list_templates<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        self.visible_templates(scope, principal).map(|rendered| &rendered.definition)
     }
 
     /// Changes when what [`Self::list`] gives changes, and only then.
     pub fn view_hash(&self, scope: &Scope, principal: &Principal) -> u64 {
-        match (scope, self.entitled(principal)) {
-            // Every open stream asks for it at every new table.
-            (Scope::All, Some((_, view))) => {
-                *view.hash.get_or_init(|| hash(self.visible(scope, principal)))
-            }
-            _ => hash(self.visible(scope, principal)),
-        }
+        self.hash_once(0, scope, principal, || hash(self.visible_tools(scope, principal)))
     }
 
-    /// Whether the principal may use any tool of that server, or could once it has tools.
+    /// Changes when what [`Self::list_prompts`] gives changes, and only then.
+    pub fn prompts_hash(&self, scope: &Scope, principal: &Principal) -> u64 {
+        self.hash_once(1, scope, principal, || hash(self.visible_prompts(scope, principal)))
+    }
+
+    /// Changes when what [`Self::list_resources`] or [`Self::list_templates`] gives changes, and
+    /// only then.
+    pub fn resources_hash(&self, scope: &Scope, principal: &Principal) -> u64 {
+        self.hash_once(2, scope, principal, || {
+            let resources = hash(self.visible_resources(scope, principal));
+            let templates = hash(self.visible_templates(scope, principal));
+            crate::catalog::fingerprint((resources, templates))
+        })
+    }
+
+    /// Whether the principal may use anything of that server, or could once it offers something.
     pub fn knows(&self, server: &ServerName, principal: &Principal) -> bool {
-        let (Some(known), Some((entitlement, _))) =
-            (self.servers.get(server), self.entitled(principal))
+        let (Some(server), Some((_, view))) = (self.servers.get(server), self.entitled(principal))
         else {
             return false;
         };
-        if known.tools.is_empty() {
-            entitlement.on(server.as_str()).may_allow()
-        } else {
-            self.visible(&Scope::Server(server.clone()), principal).next().is_some()
-        }
+        view.knows(server)
+    }
+
+    /// The servers that the principal [knows](Self::knows), by name.
+    pub fn servers_for<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Server> {
+        let view = self.entitled(principal).map(|(_, view)| view);
+        self.within(scope).filter(move |server| view.is_some_and(|view| view.knows(server)))
     }
 
     /// What is wrong with resources as they meet each other.
@@ -147,7 +223,9 @@ impl Tenant {
     pub(crate) fn keys(&self) -> &[(Arc<KeyEntry>, usize)] {
         &self.keys
     }
+}
 
+impl Tenant {
     fn entitled(&self, principal: &Principal) -> Option<(&Entitlement, &View)> {
         // Its entitlement is a place in its own table; in another one somebody else's is there.
         if !std::ptr::eq(self, Arc::as_ptr(&principal.tenant)) {
@@ -158,42 +236,153 @@ impl Tenant {
         Some((entitlement, view.get_or_init(|| View::new(&self.servers, &self.tools, entitlement))))
     }
 
-    fn visible<'a>(
+    fn within<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Server> {
+        let (one, all) = match scope {
+            Scope::All => (None, Some(self.servers.values())),
+            Scope::Server(name) => (self.servers.get(name), None),
+        };
+        one.into_iter().chain(all.into_iter().flatten())
+    }
+
+    /// A server whose prompts and resources the principal may use.
+    fn whole(&self, server: &ServerName, principal: &Principal) -> Option<&Server> {
+        let (_, view) = self.entitled(principal)?;
+        self.servers.get(server).filter(|server| view.shows_whole(server))
+    }
+
+    fn resolve<'a>(
+        &self,
+        uri: &'a str,
+        scope: &Scope,
+        principal: &Principal,
+        leads_to: impl Fn(&Uris) -> Option<&ServerName>,
+    ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
+        if let Scope::Server(server) = scope {
+            let server = self.whole(server, principal)?;
+            return Some((&server.entry, uri.into()));
+        }
+        if is_marked(uri) {
+            let Unwrapped { namespace, name, uri } = Unwrapped::parse(uri)?;
+            let server = self.whole(&self.known_as(namespace, name), principal)?;
+            let meant = server.entry.name.as_str() == name;
+            return meant.then_some((&server.entry, uri));
+        }
+        let (_, view) = self.entitled(principal)?;
+        // A URI that stands in a text only was never exposed; if it can be of one server alone, it is.
+        let server = leads_to(&self.uris).or(view.sole.as_ref())?;
+        Some((&self.whole(server, principal)?.entry, uri.into()))
+    }
+
+    /// The hash of a list, kept for the list of all servers: every open stream asks for it at every
+    /// new table.
+    fn hash_once(
+        &self,
+        list: usize,
+        scope: &Scope,
+        principal: &Principal,
+        hash: impl Fn() -> u64,
+    ) -> u64 {
+        let view = self.entitled(principal).filter(|_| *scope == Scope::All);
+        let kept = view.and_then(|(_, view)| view.hashes.get(list));
+        kept.map_or_else(&hash, |kept| *kept.get_or_init(&hash))
+    }
+
+    fn visible_tools<'a>(
         &'a self,
         scope: &'a Scope,
         principal: &Principal,
     ) -> impl Iterator<Item = &'a Rendered> {
         let range = match scope {
-            Scope::All => 0..self.tools.len(),
+            Scope::All => 0..self.tools.items.len(),
             Scope::Server(name) => {
-                self.servers.get(name).map_or(0..0, |server| server.tools.clone())
+                self.servers.get(name).map_or(0..0, |server| server.tools.range())
             }
         };
         let view = self.entitled(principal).map(|(_, view)| view);
         range
             .filter(move |at| view.is_some_and(|view| view.shows(*at)))
-            .filter(move |at| *scope != Scope::All || !self.nameless.contains(at))
-            .filter_map(|at| self.tools.get(at))
-            .map(move |tool| match scope {
-                Scope::All => &tool.listed,
-                Scope::Server(_) => &tool.own,
+            .filter(move |at| *scope != Scope::All || !self.tools.nameless.contains(at))
+            .filter_map(|at| Some((at, self.tools.get(at)?)))
+            .map(move |(at, tool)| match (scope, &tool.shown_with) {
+                (Scope::Server(_), _) => &tool.own,
+                (Scope::All, Some(shown)) if self.rewritten.contains(&at) => &shown.wrapped,
+                (Scope::All, _) => &tool.listed,
             })
     }
+
+    fn visible_prompts<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Rendered> {
+        self.whole_within(scope, principal)
+            .flat_map(|server| server.prompts.range())
+            .filter(move |at| *scope != Scope::All || !self.prompts.nameless.contains(at))
+            .filter_map(|at| self.prompts.get(at))
+            .map(move |prompt| match scope {
+                Scope::All => &prompt.listed,
+                Scope::Server(_) => &prompt.own,
+            })
+    }
+
+    fn visible_resources<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Rendered> {
+        self.whole_within(scope, principal)
+            .flat_map(|server| server.resources.range())
+            .filter_map(move |at| located(&self.uris.resources, at, scope))
+    }
+
+    fn visible_templates<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Rendered> {
+        self.whole_within(scope, principal)
+            .flat_map(|server| server.templates.range())
+            .filter_map(move |at| located(&self.uris.templates, at, scope))
+    }
+
+    /// The servers whose prompts and resources the principal may use.
+    fn whole_within<'a>(
+        &'a self,
+        scope: &'a Scope,
+        principal: &Principal,
+    ) -> impl Iterator<Item = &'a Server> {
+        let view = self.entitled(principal).map(|(_, view)| view);
+        self.within(scope).filter(move |server| view.is_some_and(|view| view.shows_whole(server)))
+    }
+
+    fn known_as(&self, namespace: &str, name: &str) -> ServerName {
+        if namespace == self.namespace.as_str() {
+            ServerName::new(name)
+        } else {
+            ServerName::new(&format!("{namespace}/{name}"))
+        }
+    }
+}
+
+/// A resource or template as the scope shows it.
+fn located<'a>(
+    list: &'a Offers<CompiledResource>,
+    at: usize,
+    scope: &Scope,
+) -> Option<&'a Rendered> {
+    let item = list.get(at)?;
+    let wrapped = *scope == Scope::All && list.nameless.contains(&at);
+    Some(if wrapped { item.wrapped() } else { item.own() })
 }
 
 impl Server {
-    /// Index of the tool that the server calls so.
-    fn find(&self, name: &str) -> Option<usize> {
-        self.names.get(name).map(|offset| self.tools.start + offset)
+    /// Whether it has prompts, or says that it may.
+    pub fn has_prompts(&self) -> bool {
+        self.catalog.as_ref().is_some_and(|catalog| catalog.has_prompts())
     }
-}
 
-impl Rendered {
-    fn new(definition: Bytes) -> Self {
-        Self { fingerprint: fingerprint(&definition), definition }
+    /// Whether it has resources, or says that it may.
+    pub fn has_resources(&self) -> bool {
+        self.catalog.as_ref().is_some_and(|catalog| catalog.has_resources())
     }
-}
-
-fn hash<'a>(list: impl Iterator<Item = &'a Rendered>) -> u64 {
-    list.fold(0, |hash, rendered| fingerprint((hash, rendered.fingerprint)))
 }

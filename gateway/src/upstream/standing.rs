@@ -26,6 +26,8 @@ const SETTLING: Duration = Duration::from_secs(5);
 pub(crate) struct Listed {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) hash: DefinitionHash,
+    /// Of everything the server offers.
+    whole: DefinitionHash,
     /// How long the server took.
     latency: Duration,
 }
@@ -133,8 +135,8 @@ impl Standing {
 
     /// Keeps a list that differs from the one before.
     pub(super) fn list(&self, catalog: Arc<Catalog>, latency: Duration) {
-        let hash = catalog.hash();
-        self.listed.store(Some(Arc::new(Listed { catalog, hash, latency })));
+        let (hash, whole) = (catalog.hash(), catalog.whole_hash());
+        self.listed.store(Some(Arc::new(Listed { catalog, hash, whole, latency })));
         self.tell();
     }
 
@@ -148,6 +150,7 @@ impl Listed {
         ToolsReport {
             count: self.catalog.tools().len(),
             hash: self.hash,
+            whole: Some(self.whole),
             latency_millis: u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX),
         }
     }

@@ -34,8 +34,10 @@ pub(crate) type Definitions = BTreeMap<String, DefinitionHash>;
 pub(crate) struct Verified {
     /// UID of the server's resource.
     pub(crate) uid: String,
-    /// Of all definitions.
+    /// Of all tools' definitions.
     pub(crate) hash: DefinitionHash,
+    /// Of everything that is kept; none if an earlier version kept it.
+    pub(crate) whole: Option<DefinitionHash>,
     /// The definitions.
     pub(crate) tools: Arc<Definitions>,
     /// Those that were accepted: the first ones, until others are.
@@ -46,7 +48,13 @@ impl Verified {
     /// Of a list that is seen for the first time.
     pub(crate) fn first(uid: &str, catalog: &Catalog) -> Self {
         let tools = Arc::new(definitions(catalog));
-        Self { uid: uid.to_owned(), hash: catalog.hash(), accepted: tools.clone(), tools }
+        Self {
+            uid: uid.to_owned(),
+            hash: catalog.hash(),
+            whole: Some(catalog.whole_hash()),
+            accepted: tools.clone(),
+            tools,
+        }
     }
 }
 
@@ -149,6 +157,9 @@ impl Catalogs {
             ("tools", json(&verified.tools)?),
             ("accepted", json(&verified.accepted)?),
         ]);
+        if let Some(whole) = verified.whole {
+            data.insert("whole", whole.to_string().into_bytes());
+        }
         if packed.len() + data.values().map(Vec::len).sum::<usize>() <= MAX_STORED {
             data.insert("catalog", packed);
         }
@@ -235,6 +246,7 @@ fn parse(secret: &Secret) -> Stored {
         Some(Verified {
             uid: text("uid")?,
             hash: text("hash")?.try_into().ok()?,
+            whole: text("whole").and_then(|whole| whole.try_into().ok()),
             tools: map("tools")?,
             accepted: map("accepted")?,
         })

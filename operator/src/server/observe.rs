@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crds::{McpServer, SecretKeyRef};
-use gateway_core::report::ServerId;
+use gateway_core::report::{ServerId, ToolsReport};
 use gateway_core::{Catalog, DefinitionHash, Entry, Kind, Namespace, Record, Secrets, ServerName};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
@@ -125,14 +125,22 @@ async fn secrets(ctx: &Context, server: &McpServer, namespace: &str) -> Result<S
     Ok(secrets)
 }
 
-/// The hash on which all ready gateways agree.
+/// The hash of the tools on which all ready gateways agree.
 pub(super) fn agreed(views: &[View]) -> Option<DefinitionHash> {
-    let mut hashes = views.iter().map(|view| Some(view.report.as_ref()?.tools.as_ref()?.hash));
+    agreed_on(views, |tools| Some(tools.hash))
+}
+
+fn agreed_on(
+    views: &[View],
+    hash: impl Fn(&ToolsReport) -> Option<DefinitionHash>,
+) -> Option<DefinitionHash> {
+    let mut hashes = views.iter().map(|view| hash(view.report.as_ref()?.tools.as_ref()?));
     let first = hashes.next()??;
     hashes.all(|other| other == Some(first)).then_some(first)
 }
 
-/// The list that all gateways have, if it is not the one that was verified.
+/// What all gateways list, if it is not what was verified: other tools, or with the same ones other
+/// prompts or resources.
 async fn news(
     ctx: &Context,
     views: &[View],
@@ -140,7 +148,9 @@ async fn news(
     ServerId { namespace, name }: &ServerId,
 ) -> Option<Catalog> {
     let hash = agreed(views)?;
-    if verified.is_some_and(|verified| verified.hash == hash) {
+    let whole = agreed_on(views, |tools| tools.whole);
+    let same_tools = verified.is_some_and(|verified| verified.hash == hash);
+    if same_tools && (whole.is_none() || verified.and_then(|verified| verified.whole) == whole) {
         return None;
     }
     let pod = &views.first()?.pod;
@@ -153,6 +163,9 @@ async fn news(
             return None;
         }
     };
-    // It may have changed again: then another report is on its way.
-    Catalog::from_json(&json).ok().filter(|catalog| catalog.hash() == hash)
+    // It may have changed again: then another report is on its way. What a later version of the
+    // gateway adds to the whole is no news that could be kept.
+    Catalog::from_json(&json).ok().filter(|catalog| {
+        catalog.hash() == hash && (!same_tools || Some(catalog.whole_hash()) == whole)
+    })
 }

@@ -101,6 +101,7 @@ fn report(state: ServerState, catalog: Option<&Catalog>) -> ServerReport {
         tools: catalog.map(|catalog| ToolsReport {
             count: catalog.tools().len(),
             hash: catalog.hash(),
+            whole: Some(catalog.whole_hash()),
             latency_millis: 12,
         }),
     }

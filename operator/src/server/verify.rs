@@ -50,7 +50,8 @@ pub(super) fn lists(server: &McpServer, observed: &Observed) -> Lists {
             let hash = catalog.hash();
             let accepted =
                 if accepts(hash.to_string()) { tools.clone() } else { before.accepted.clone() };
-            let keep = Verified { uid: uid.to_owned(), hash, tools, accepted };
+            let whole = Some(catalog.whole_hash());
+            let keep = Verified { uid: uid.to_owned(), hash, whole, tools, accepted };
             Lists { keep: Some(keep), change, too_large: false }
         }
         (Some(before), None) => {
