@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::report::Hello;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +17,7 @@ use crate::authn::Authenticator;
 use crate::config::{Config, ConfigError};
 use crate::downstream::health::Status;
 use crate::downstream::{Downstream, Room, Streams};
+use crate::home::Homes;
 use crate::inflight::InFlight;
 use crate::listener::{Workers, serve, serve_admin};
 use crate::publisher::Publisher;
@@ -158,6 +161,7 @@ impl Gateway {
             config: config.clone(),
             access,
         });
+        let homes = Homes::new();
         let downstream = Arc::new(Downstream {
             authenticator: Authenticator {
                 peppers: [Some(secrets.pepper.clone()), secrets.previous]
@@ -171,6 +175,8 @@ impl Gateway {
             tombstones: Tombstones::default(),
             calls: InFlight::new(),
             streams: Streams::new(),
+            homes: homes.clone(),
+            parked: Arc::default(),
             telemetry,
             config,
             room: Room::new(options.body_memory),
@@ -193,6 +199,7 @@ impl Gateway {
             }
         }
         tasks.spawn(publisher.run(stop.clone()));
+        tasks.spawn(sweep(homes, stop.clone()));
         tasks.spawn(serve_admin(admin_listener, admin, stop.clone()));
         let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
         tasks.close();
@@ -226,6 +233,16 @@ impl Drop for Gateway {
         self.stop.cancel();
     }
 }
+
+/// Gives up what nobody used for long.
+async fn sweep(homes: Arc<Homes>, stop: CancellationToken) {
+    while stop.run_until_cancelled(sleep(SWEEP)).await.is_some() {
+        homes.sweep();
+    }
+}
+
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
 
 fn hello(pod: Pod) -> Hello {
     let Pod { name, uid } = pod;

@@ -9,7 +9,9 @@ use hyper::body::Incoming;
 
 use crate::authn::{Authenticator, Source};
 use crate::config::Config;
+use crate::home::Homes;
 use crate::inflight::InFlight;
+use crate::parked::Parked;
 use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
 use crate::table::Table;
@@ -18,19 +20,26 @@ use crate::upstream::ClientKey;
 
 mod answer;
 pub(crate) mod body;
+mod capability;
 mod cors;
 mod dispatch;
 mod events;
 pub(crate) mod health;
+mod list;
+mod listen;
+mod modern;
 mod origin;
 mod read;
 pub(crate) mod reply;
 mod room;
+mod route;
 mod spool;
 mod sse;
 mod streamable;
+mod watch;
 
 use cors::Readers;
+pub(crate) use events::Outgoing;
 use health::Status;
 use read::read_body;
 pub(crate) use reply::Response;
@@ -46,6 +55,8 @@ pub(crate) struct Downstream {
     pub(crate) tombstones: Tombstones,
     pub(crate) calls: Arc<InFlight>,
     pub(crate) streams: Streams,
+    pub(crate) homes: Arc<Homes>,
+    pub(crate) parked: Arc<Parked>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Arc<Config>,
     /// For the bodies of requests.
@@ -166,9 +177,27 @@ impl Downstream {
 
     /// Closes what servers keep for a session that ended.
     fn close_legs(&self, principal: &Principal, session: SessionId) {
-        let client = ClientKey::new(principal, Some(session));
+        let client = ClientKey::of_session(principal, session);
         for upstream in self.table.load().upstreams.values() {
             upstream.forget(&client);
+        }
+    }
+
+    /// Tells something to all servers at which a session has legs of its own. `message` gets an id
+    /// for it.
+    fn tell_legs(
+        &self,
+        principal: &Principal,
+        session: SessionId,
+        message: impl Fn(u64) -> Option<String>,
+    ) {
+        let client = ClientKey::of_session(principal, session);
+        for upstream in self.table.load().upstreams.values() {
+            if let Some(leg) = upstream.leg_of(&client)
+                && let Some(message) = message(leg.next_id())
+            {
+                upstream.tell(&leg, message.into());
+            }
         }
     }
 

@@ -2,17 +2,21 @@
 //! routing table that changes while sessions go on.
 //!
 //! A request meets, in this order, `listener`, `authn`, `downstream`, `session`, the view
-//! and decision of `gateway_core`, `call` and `upstream`. Beside the path are `source`,
-//! `publisher`, `table`, `report`, `admin` and `telemetry`; `app` wires them.
+//! and decision of `gateway_core`, `call` and `upstream`. What changes about a session is kept in
+//! `home`, what a call waits for in `parked`. Beside the path are `source`, `publisher`, `table`,
+//! `report`, `admin` and `telemetry`; `app` wires them.
 
 mod admin;
 mod app;
 mod authn;
 mod call;
+mod client;
 mod config;
 mod downstream;
+mod home;
 mod inflight;
 mod listener;
+mod parked;
 mod publisher;
 mod report;
 mod session;

@@ -6,9 +6,11 @@
 //! and the call is sent again with what it answered.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use gateway_core::Principal;
 use mcp::error::error_response;
 use mcp::input::{self, InputRequired};
 use mcp::message::{Id, Outcome as Answered};
@@ -19,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{Call, Event, Round, Stage};
 use crate::client::Client;
 use crate::home::Question;
+use crate::parked::Request;
 use crate::telemetry::Outcome;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
@@ -28,6 +31,26 @@ use crate::upstream::unasked::ask;
 const MAX_ROUNDS: usize = 10;
 /// What a legacy server may ask a modern client at once.
 const MAX_HELD: usize = 16;
+
+/// Tells one request from another, by its method and all parameters but those that change when it
+/// is sent again.
+pub(crate) fn digest(method: &str, params: Option<&RawValue>) -> Request {
+    let mut context = Context::new(&SHA256);
+    context.update(method.as_bytes());
+    for member in params.into_iter().flat_map(|params| mcp::object::entries(params.get())) {
+        if !["_meta", "inputResponses", "requestState"].iter().any(|name| member.is(name)) {
+            context.update(member.key().as_bytes());
+            context.update(b":");
+            context.update(member.value().as_bytes());
+            context.update(b",");
+        }
+    }
+    let mut request = Request::default();
+    for (to, from) in request.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    request
+}
 
 /// What a legacy server asked a modern client: the call is held until it answers.
 #[derive(Debug)]
@@ -56,7 +79,7 @@ pub(super) struct Asking {
 impl Asking {
     pub(super) fn poll_answer(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<(String, Bytes)>> {
         if self.missing == 0 { Poll::Ready(None) } else { self.answers.poll_recv(cx) }
     }
@@ -229,6 +252,15 @@ impl Call {
             }
             _ => None,
         }
+    }
+
+    pub(crate) const fn principal(&self) -> &Principal {
+        &self.caller.principal
+    }
+
+    /// Tells the request from others.
+    pub(crate) fn digest(&self) -> Request {
+        digest(&self.order.method, self.order.params())
     }
 
     /// Whether the client is one of 2026-07-28.

@@ -1,38 +1,57 @@
 //! A call as an HTTP response: JSON if the answer comes soon, else a stream of events.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use mcp::error::{OVERLOADED, error_response};
 use mcp::sse;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::{Body, BrokenOff};
 use super::reply::{self, Response};
+use super::{Downstream, modern};
 use crate::call::{Call, Event};
+use crate::parked::Parked;
 
 /// How often a silent stream shows that it lives (PROTOCOL 29).
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The answer of a call. `streams` tells whether the client takes a stream of events.
-pub(super) async fn respond(mut call: Box<Call>, streams: bool) -> Response {
+pub(super) async fn respond(app: &Arc<Downstream>, mut call: Box<Call>, streams: bool) -> Response {
     loop {
         let event = std::future::poll_fn(|cx| call.poll_event(cx)).await;
         return match event {
-            Event::Answer(message) | Event::Cancelled(message) => reply::message(message),
+            Event::Answer(message) | Event::Cancelled(message) => whole(&call, message),
             Event::Chunk(chunk) => through(call, chunk),
-            Event::Notification(message) if streams => events(call, Some(message)),
-            Event::Late if streams => events(call, None),
+            Event::Notification(message) if streams => events(app, call, Some(message)),
+            Event::Late if streams => events(app, call, None),
             // For a client that takes no events notifications are dropped.
             Event::Notification(_) | Event::Late => continue,
+            Event::Input => reply::message(park(&app.parked, call)),
             Event::End | Event::Broken(_) => reply::broken_off(),
         };
     }
 }
 
-fn events(call: Box<Call>, first: Option<Bytes>) -> Response {
-    reply::events(Body::Call(Box::new(Events::new(call, first))))
+/// A message as the whole answer.
+fn whole(call: &Call, message: Bytes) -> Response {
+    if call.is_modern() { modern::status(message) } else { reply::message(message) }
+}
+
+/// What a client is told whose call has to wait for its input.
+fn park(parked: &Arc<Parked>, call: Box<Call>) -> Bytes {
+    let principal = call.principal().clone();
+    parked.park(&principal, call).unwrap_or_else(|call| {
+        let message = "too many calls of this key wait for input; answer some of them first";
+        error_response(call.client_id(), OVERLOADED, message)
+    })
+}
+
+fn events(app: &Arc<Downstream>, call: Box<Call>, first: Option<Bytes>) -> Response {
+    reply::events(Body::Call(Box::new(Events::new(app.parked.clone(), call, first))))
 }
 
 /// A large answer passes through as one body of JSON.
@@ -60,7 +79,7 @@ impl Through {
             match ready!(self.call.poll_event(cx)) {
                 Event::Chunk(chunk) => return Poll::Ready(Some(Ok(chunk))),
                 Event::End => return Poll::Ready(None),
-                Event::Notification(_) | Event::Late => {}
+                Event::Notification(_) | Event::Late | Event::Input => {}
                 Event::Answer(_) | Event::Cancelled(_) | Event::Broken(_) => {
                     return Poll::Ready(Some(Err(BrokenOff)));
                 }
@@ -71,7 +90,9 @@ impl Through {
 
 /// A call as a stream of events.
 pub(crate) struct Events {
-    call: Box<Call>,
+    /// `None` once it waits for its client.
+    call: Option<Box<Call>>,
+    parked: Arc<Parked>,
     first: Option<Bytes>,
     /// In the middle of an event whose data comes in parts.
     open: bool,
@@ -79,8 +100,9 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    fn new(call: Box<Call>, first: Option<Bytes>) -> Self {
-        Self { call, first, open: false, keep_alive: Box::pin(sleep(KEEP_ALIVE)) }
+    fn new(parked: Arc<Parked>, call: Box<Call>, first: Option<Bytes>) -> Self {
+        let keep_alive = Box::pin(sleep(KEEP_ALIVE));
+        Self { call: Some(call), parked, first, open: false, keep_alive }
     }
 }
 
@@ -92,12 +114,19 @@ impl Events {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(message(&first))));
         }
-        if self.call.is_over() {
-            return Poll::Ready(None);
-        }
-        while let Poll::Ready(event) = self.call.poll_event(cx) {
-            if matches!(event, Event::Late) {
-                continue;
+        loop {
+            let Some(call) = self.call.as_mut().filter(|call| !call.is_over()) else {
+                return Poll::Ready(None);
+            };
+            let Poll::Ready(event) = call.poll_event(cx) else { break };
+            match event {
+                Event::Late => continue,
+                Event::Input => {
+                    let call = self.call.take();
+                    let told = call.map(|call| message(&park(&self.parked, call)));
+                    return Poll::Ready(told.map(Ok));
+                }
+                _ => {}
             }
             self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
             return Poll::Ready(self.encode(event).transpose());
@@ -130,7 +159,7 @@ impl Events {
                 sse::end(&mut out);
                 Ok(Some(out.freeze()))
             }
-            Event::Cancelled(_) | Event::Late => Ok(None),
+            Event::Cancelled(_) | Event::Late | Event::Input => Ok(None),
             Event::Broken(_) => Err(BrokenOff),
         }
     }

@@ -1,5 +1,5 @@
-//! A stream of events to a client that stays open: the GET stream of Streamable HTTP, and the
-//! stream of HTTP+SSE, which also carries every answer.
+//! A stream of events to a client that stays open: the GET stream of Streamable HTTP, what
+//! `subscriptions/listen` opens, and the stream of HTTP+SSE, which also carries every answer.
 //!
 //! The stream owns the calls whose answers it carries and polls them. Who does not read is not
 //! polled, and nobody else waits.
@@ -15,13 +15,14 @@ use futures_util::future::BoxFuture;
 use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::sse;
-use mcp::tool::LIST_CHANGED;
+use mcp::subscription::Filter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::Downstream;
 use super::answer::{KEEP_ALIVE, keep_alive, message};
 use super::body::BrokenOff;
+use super::listen::{Listen, Seen};
 use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
@@ -34,12 +35,14 @@ pub(super) const MAX_CALLS: usize = 128;
 
 /// What is sent on a stream from elsewhere.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub(crate) enum Outgoing {
     Message(Bytes),
     /// A call and the size of its request in bytes.
     Call(Box<Call>, usize),
 }
 
+/// Messages of servers that wait for a stream which carries no answers.
+const UNASKED: usize = 32;
 /// Bytes that requests and answers of one stream may hold before more requests are taken in.
 const MAX_HELD: usize = 16 * 1024 * 1024;
 
@@ -48,23 +51,29 @@ pub(crate) struct EventBody {
     app: Arc<Downstream>,
     principal: Principal,
     scope: Scope,
-    /// The session of a GET stream, whose end is the stream's.
-    session: Option<SessionId>,
-    /// The tools the client knows of.
-    seen: Option<u64>,
-    /// Ids on events tell a client that comes back whether it missed a change. Clients of HTTP+SSE
-    /// do not send them back.
-    with_ids: bool,
+    kind: Kind,
+    /// The lists that the client knows.
+    seen: Seen,
     table: BoxFuture<'static, watch::Receiver<u64>>,
     stopping: BoxFuture<'static, ()>,
     timer: Pin<Box<Sleep>>,
     ready: VecDeque<Bytes>,
-    /// HTTP+SSE: the place in the table of streams, and what comes from there.
-    stream: Option<(Stream, mpsc::Receiver<Outgoing>)>,
+    /// What is to be sent on the stream.
+    outgoing: mpsc::Receiver<Outgoing>,
     calls: Vec<Spooled>,
     /// The call that is polled first, so that none is always last.
     turn: usize,
     ended: bool,
+}
+
+/// What the stream is.
+enum Kind {
+    /// The GET stream of a session, whose end is the stream's.
+    Get(SessionId),
+    /// HTTP+SSE: the place in the table of streams.
+    Sse(Stream),
+    /// What a modern client asked to be told.
+    Listen(Listen),
 }
 
 impl EventBody {
@@ -74,10 +83,12 @@ impl EventBody {
         principal: Principal,
         session: SessionId,
         scope: Scope,
-        seen: Option<u64>,
+        seen: Seen,
     ) -> Self {
-        let mut body = Self::new(app, principal, scope, seen, None);
-        body.session = Some(session);
+        let (outlet, outgoing) = mpsc::channel(UNASKED);
+        app.homes.of(session).connect(outlet);
+        let mut body = Self::new(app, principal, scope, Kind::Get(session), outgoing);
+        body.seen = seen;
         // Clients of the Python SDK try once more when the stream breaks, then never again: late
         // enough for a gateway that restarts.
         let mut start = BytesMut::new();
@@ -93,10 +104,10 @@ impl EventBody {
     pub(super) fn carrying(
         app: Arc<Downstream>,
         principal: Principal,
-        stream: (Stream, mpsc::Receiver<Outgoing>),
+        (stream, outgoing): (Stream, mpsc::Receiver<Outgoing>),
         start: Bytes,
     ) -> Self {
-        let mut body = Self::new(app, principal, Scope::All, None, Some(stream));
+        let mut body = Self::new(app, principal, Scope::All, Kind::Sse(stream), outgoing);
         body.ready.push_back(start);
         // A client whose stream broke comes back without `initialize` and would never list again
         // (PROTOCOL §4); to one that is new this says nothing wrong.
@@ -104,12 +115,29 @@ impl EventBody {
         body
     }
 
+    /// What a modern client is told that listens under `id`.
+    pub(super) fn subscribed(
+        app: Arc<Downstream>,
+        principal: Principal,
+        scope: Scope,
+        id: Bytes,
+        filter: &Filter<'_>,
+    ) -> Self {
+        let (outlet, outgoing) = mpsc::channel(UNASKED);
+        let listen = Listen::begin(&app, (&principal, &scope), id, filter, &outlet);
+        let start = message(&listen.acknowledgement());
+        let mut body = Self::new(app, principal, scope, Kind::Listen(listen), outgoing);
+        body.ready.push_back(start);
+        body.seen = Seen::now(&body.principal, &body.scope);
+        body
+    }
+
     fn new(
         app: Arc<Downstream>,
         principal: Principal,
         scope: Scope,
-        seen: Option<u64>,
-        stream: Option<(Stream, mpsc::Receiver<Outgoing>)>,
+        kind: Kind,
+        outgoing: mpsc::Receiver<Outgoing>,
     ) -> Self {
         app.telemetry.streams.inc();
         let stop = app.stop.clone();
@@ -117,17 +145,16 @@ impl EventBody {
             table: next_table(app.table.watch()),
             stopping: Box::pin(async move { stop.cancelled().await }),
             timer: Box::pin(sleep(KEEP_ALIVE)),
-            with_ids: stream.is_none(),
             ready: VecDeque::new(),
             calls: Vec::new(),
             turn: 0,
             ended: false,
+            seen: Seen::default(),
             app,
             principal,
             scope,
-            session: None,
-            seen,
-            stream,
+            kind,
+            outgoing,
         };
         body.rewind();
         body
@@ -158,11 +185,22 @@ impl EventBody {
     }
 
     fn tell_of_changes(&mut self) {
-        let hash = self.principal.tenant.view_hash(&self.scope, &self.principal);
-        if self.seen.replace(hash) != Some(hash) {
-            let id = self.with_ids.then(|| format!("{hash:x}"));
+        let now = Seen::now(&self.principal, &self.scope);
+        let id = match self.kind {
+            // Clients of HTTP+SSE do not send ids back, and those of 2026-07-28 must not be given any.
+            Kind::Sse(_) | Kind::Listen(_) => None,
+            Kind::Get(_) => Some(now.id()),
+        };
+        for list in self.seen.replace(now) {
+            let notification = match &self.kind {
+                Kind::Listen(listen) => match listen.changed(list) {
+                    Some(notification) => notification,
+                    None => continue,
+                },
+                _ => Bytes::from_static(list.changed().as_bytes()),
+            };
             let mut out = BytesMut::new();
-            sse::event(Some("message"), id.as_deref(), LIST_CHANGED.as_bytes(), &mut out);
+            sse::event(Some("message"), id.as_deref(), &notification, &mut out);
             self.ready.push_back(out.freeze());
         }
     }
@@ -177,7 +215,9 @@ impl EventBody {
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
         while self.timer.as_mut().poll(cx).is_ready() {
             self.look();
-            self.ended |= self.session.is_some_and(|session| self.app.tombstones.holds(session));
+            if let Kind::Get(session) = self.kind {
+                self.ended |= self.app.tombstones.holds(session);
+            }
             self.ready.push_back(keep_alive());
             self.rewind();
             if self.ended {
@@ -188,11 +228,14 @@ impl EventBody {
 
     /// Takes in what was posted for this stream, as much as it has room for.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) {
-        let Some((_, outgoing)) = &mut self.stream else { return };
         let held: usize = self.calls.iter().map(Spooled::held).sum();
         while self.calls.len() < MAX_CALLS && self.ready.len() < MAX_CALLS && held < MAX_HELD {
-            match outgoing.poll_recv(cx) {
+            match self.outgoing.poll_recv(cx) {
                 Poll::Ready(Some(Outgoing::Message(bytes))) => {
+                    let bytes = match &self.kind {
+                        Kind::Listen(listen) => listen.stamp(&bytes),
+                        _ => bytes,
+                    };
                     self.ready.push_back(message(&bytes));
                 }
                 Poll::Ready(Some(Outgoing::Call(call, size))) => {
@@ -262,6 +305,12 @@ impl EventBody {
             return Poll::Ready(Some(Ok(bytes)));
         }
         if self.calls.is_empty() && self.stopping.as_mut().poll(cx).is_ready() {
+            // Said once: the client is to come back elsewhere (2026-07-28, basic/patterns/subscriptions).
+            if let Kind::Listen(listen) = &self.kind
+                && !std::mem::replace(&mut self.ended, true)
+            {
+                return Poll::Ready(Some(Ok(message(&listen.completion()))));
+            }
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -272,9 +321,10 @@ impl Drop for EventBody {
     fn drop(&mut self) {
         self.app.telemetry.streams.dec();
         // A client that comes back over HTTP+SSE gets another session.
-        if let Some((stream, _)) = &self.stream {
+        if let Kind::Sse(stream) = &self.kind {
             // First, so that their legs are seen to be in use.
             self.calls.clear();
+            self.app.homes.forget(stream.id);
             self.app.close_legs(&self.principal, stream.id);
         }
     }

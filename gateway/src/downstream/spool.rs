@@ -43,7 +43,8 @@ impl Spooled {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         loop {
             return Poll::Ready(match ready!(self.call.poll_event(cx)) {
-                Event::Late => continue,
+                // Only a modern client is asked so.
+                Event::Late | Event::Input => continue,
                 Event::Chunk(chunk) => {
                     self.held += chunk.len();
                     if self.held > MAX_ANSWER {

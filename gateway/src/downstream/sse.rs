@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use gateway_core::{Namespace, Principal, Scope};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -18,10 +18,12 @@ use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, dispatch, overloaded};
 use super::events::{EventBody, MAX_CALLS, Outgoing};
 use super::reply::{self, Response};
-use super::streamable::{cancel, initialized, requested_version, unreadable};
-use super::{Arrival, Downstream, read_body};
+use super::streamable::{initialized, notified, requested, unreadable};
+use super::{Arrival, Downstream, capability, read_body};
 use crate::authn::{Source, parameter};
-use crate::session::{Session, SessionId, Transport};
+use crate::client::{Client, Member};
+use crate::home::Home;
+use crate::session::{Session, SessionId, Terms, Transport};
 
 /// Sessions rarely meet in one shard.
 const SHARDS: usize = 64;
@@ -70,8 +72,10 @@ impl Streams {
         id: SessionId,
         principal: Principal,
         by_query: bool,
+        home: &Home,
     ) -> (Stream, mpsc::Receiver<Outgoing>) {
         let (outgoing, received) = mpsc::channel(MAX_CALLS);
+        home.connect(outgoing.clone());
         let stream = OpenStream { outgoing, principal, by_query };
         lock(&self.shards[id.shard(SHARDS)]).insert(id, stream);
         (Stream { id, shards: Arc::downgrade(&self.shards) }, received)
@@ -90,7 +94,9 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
     };
     let version = ProtocolVersion::V2024_11_05;
     let now = Timestamp::now();
-    let begun = app.sealer.begin(&principal, &Scope::All, Transport::Sse, version, now);
+    // What the client can do it says later, and only the stream's end forgets it.
+    let terms = Terms { transport: Transport::Sse, version, capabilities: Bytes::new() };
+    let begun = app.sealer.begin(&principal, &Scope::All, terms, now);
     let Some((session, token)) = begun else {
         return reply::error(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -98,7 +104,8 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
         );
     };
     app.telemetry.sessions.inc();
-    let stream = app.streams.enter(session.id, principal.clone(), source == Source::Query);
+    let (id, by_query) = (session.id, source == Source::Query);
+    let stream = app.streams.enter(id, principal.clone(), by_query, &app.homes.of(id));
     let mut start = BytesMut::new();
     // How soon a client whose stream ended comes back: at once, but not all in one moment.
     start.extend_from_slice(format!("retry: {}\n", jittered_retry()).as_bytes());
@@ -169,12 +176,15 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             None
         }
         Ok(Message::Notification { method, params }) => {
-            if method == "notifications/cancelled" {
-                cancel(&app, &session, &body, params);
+            notified(&app, &principal, session.id, &body, (&method, params));
+            None
+        }
+        Ok(Message::Response { id, .. }) => {
+            if let Some(home) = app.homes.get(session.id) {
+                home.answer(id, &body);
             }
             None
         }
-        Ok(Message::Response { .. }) => None,
         Err(error) => Some(unreadable(&error)),
     };
     outgoing.unwrap_or_else(reply::accepted)
@@ -192,13 +202,20 @@ fn answer(
     if Era::of(asked.method, asked.params, None) == Era::Modern {
         return refuse(METHOD_NOT_FOUND, "begin with initialize: 2026-07-28 has no HTTP+SSE");
     }
+    let home = app.homes.of(session.id);
     if asked.method == "initialize" {
-        return match requested_version(asked.params) {
-            Some(version) => Outgoing::Message(initialized(id, version)),
-            None => refuse(INVALID_PARAMS, "initialize needs a `protocolVersion`"),
+        return match (requested(asked.params), capability::offer(principal, &Scope::All)) {
+            (Ok((version, capabilities)), Some(offer)) => {
+                home.set_capabilities(capabilities);
+                Outgoing::Message(initialized(id, version, &offer))
+            }
+            (Err(message), _) => refuse(INVALID_PARAMS, &message),
+            (Ok(_), None) => refuse(INVALID_PARAMS, "nothing is offered here"),
         };
     }
-    let asker = Asker { principal, scope: &Scope::All, session: Some(session.id) };
+    let capabilities = home.capabilities();
+    let client = Client::Legacy(Some(Member { session: session.id, capabilities }));
+    let asker = Asker { principal, scope: &Scope::All, client, streams: true };
     match dispatch(asked, asker, app) {
         Reply::Now(message) => Outgoing::Message(message),
         Reply::Call(call) => Outgoing::Call(call, asked.message.len()),

@@ -1,5 +1,6 @@
 //! Streamable HTTP, 2025-03-26 to 2025-11-25: POST, GET and DELETE at one URL.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,24 +8,25 @@ use gateway_core::{Principal, Scope};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use mcp::error::{
-    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, error_response,
-};
-use mcp::lifecycle::{
-    Capabilities, Implementation, InitializeParams, InitializeResult, ListChanged,
-};
+use mcp::error::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, error_response};
+use mcp::lifecycle::InitializeParams;
 use mcp::message::Id;
 use mcp::tool::CancelledParams;
+use mcp::modern::VERSION;
 use mcp::{Era, Message, ParseError, ProtocolVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::Body;
+use super::capability::{self, Offer};
 use super::dispatch::{Asked, Asker, Reply, dispatch, result};
 use super::events::EventBody;
+use super::listen::Seen;
 use super::reply::{self, Response};
-use super::{Arrival, Downstream, Target, answer, read_body};
-use crate::session::{Session, Transport};
+use super::{Arrival, Downstream, Target, answer, modern, read_body};
+use crate::call::US;
+use crate::client::Client;
+use crate::session::{MAX_CAPABILITIES, Session, SessionId, Terms, Transport};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -61,7 +63,11 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             let asked = Asked { message: body, id, method: &method, params };
             let version = parts.headers.get(PROTOCOL_VERSION).and_then(|v| v.to_str().ok());
             if Era::of(&method, params, version) == Era::Modern {
-                return not_this_era(id, &method);
+                if let Some(unknown) = unknown_server(&principal, &target.scope) {
+                    return unknown;
+                }
+                let whom = (&principal, &target.scope);
+                return modern::request(app, &asked, &parts, whom, accepts.events).await;
             }
             // The header speaks of what was agreed on, which is nothing yet.
             if method == "initialize" {
@@ -75,23 +81,28 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             {
                 return unknown;
             }
-            let session = session.map(|session| session.id);
             // Without a session a request is a one-shot, answered as JSON.
             let streams = accepts.events && session.is_some();
-            let asker = Asker { principal: &principal, scope: &target.scope, session };
+            let client = session.as_ref().map_or(Client::Legacy(None), Client::of);
+            let asker = Asker { principal: &principal, scope: &target.scope, client, streams };
             match dispatch(&asked, asker, &app) {
                 Reply::Now(message) => reply::message(message),
-                Reply::Call(call) => answer::respond(call, streams).await,
+                Reply::Call(call) => answer::respond(&app, call, streams).await,
             }
         }
         Ok(Message::Notification { method, params }) => {
-            if let (Some(session), "notifications/cancelled") = (&session, &*method) {
-                cancel(&app, session, body, params);
+            if let Some(session) = &session {
+                notified(&app, &principal, session.id, body, (&method, params));
             }
             reply::accepted()
         }
-        // We ask clients for nothing yet, so there is nothing that an answer could belong to.
-        Ok(Message::Response { .. }) => reply::accepted(),
+        Ok(Message::Response { id, .. }) => {
+            // One that nobody waits for any more comes late, not wrongly.
+            if let Some(home) = session.and_then(|session| app.homes.get(session.id)) {
+                home.answer(id, body);
+            }
+            reply::accepted()
+        }
         Err(error) => unreadable(&error),
     }
 }
@@ -103,6 +114,9 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let Arrival { parts, target, .. } = arrival;
+    if parts.headers.get(PROTOCOL_VERSION).is_some_and(|version| version == VERSION) {
+        return modern_takes_posts();
+    }
     match session(&app, &parts, &target, &principal) {
         Err(response) => response,
         Ok(None) => {
@@ -112,7 +126,7 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
         }
         Ok(Some(session)) => {
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-            let seen = last.and_then(|id| u64::from_str_radix(id, 16).ok());
+            let seen = last.map(Seen::of_id).unwrap_or_default();
             let stream = EventBody::listening(app, principal, session.id, target.scope, seen);
             reply::events(Body::Stream(Box::new(stream)))
         }
@@ -126,15 +140,24 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let Arrival { parts, target, .. } = arrival;
+    if parts.headers.get(PROTOCOL_VERSION).is_some_and(|version| version == VERSION) {
+        return modern_takes_posts();
+    }
     match session(&app, &parts, &target, &principal) {
         Err(response) => response,
         Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),
         Ok(Some(session)) => {
             app.tombstones.bury(session.id);
+            app.homes.forget(session.id);
             app.close_legs(&principal, session.id);
             reply::done()
         }
     }
+}
+
+/// 2026-07-28, basic/transports/streamable-http: one method is left.
+fn modern_takes_posts() -> Response {
+    reply::error(StatusCode::METHOD_NOT_ALLOWED, "2026-07-28 takes POST only")
 }
 
 /// The session a request names. None is fine: such a request is a one-shot.
@@ -168,21 +191,21 @@ fn initialize(
     principal: &Principal,
     scope: &Scope,
 ) -> Response {
-    if let Some(unknown) = unknown_server(principal, scope) {
-        return unknown;
-    }
-    let Some(version) = requested_version(asked.params) else {
-        return refuse(asked.id, INVALID_PARAMS, "initialize needs a `protocolVersion`");
+    let Some(offer) = capability::offer(principal, scope) else { return no_server() };
+    let (version, capabilities) = match requested(asked.params) {
+        Ok(requested) => requested,
+        Err(message) => return refuse(asked.id, INVALID_PARAMS, &message),
     };
     let now = Timestamp::now();
-    let begun = app.sealer.begin(principal, scope, Transport::Streamable, version, now);
+    let terms = Terms { transport: Transport::Streamable, version, capabilities };
+    let begun = app.sealer.begin(principal, scope, terms, now);
     let token = begun.and_then(|(_, token)| HeaderValue::from_str(&token).ok());
     let Some(mut token) = token else {
         return refuse(asked.id, INTERNAL_ERROR, "no session can be begun, try again");
     };
     app.telemetry.sessions.inc();
     token.set_sensitive(true);
-    let mut response = reply::message(initialized(asked.id, version));
+    let mut response = reply::message(initialized(asked.id, version, &offer));
     response.headers_mut().insert(SESSION_ID, token);
     response
 }
@@ -191,47 +214,70 @@ fn initialize(
 /// goes on, without tools: the server may come back.
 fn unknown_server(principal: &Principal, scope: &Scope) -> Option<Response> {
     let Scope::Server(server) = scope else { return None };
-    let message = "no such server, or none this key may use";
-    (!principal.tenant.knows(server, principal))
-        .then(|| reply::error(StatusCode::NOT_FOUND, message))
+    (!principal.tenant.knows(server, principal)).then(no_server)
 }
 
-/// The version a client asks for, or the one we offer instead.
-pub(super) fn requested_version(params: Option<&RawValue>) -> Option<ProtocolVersion> {
-    let params: InitializeParams<'_> = serde_json::from_str(params?.get()).ok()?;
-    Some(ProtocolVersion::negotiate(&params.protocol_version))
+fn no_server() -> Response {
+    reply::error(StatusCode::NOT_FOUND, "no such server, or none this key may use")
 }
 
-/// The answer to `initialize`. It touches no server: what it offers must hold for servers that are
-/// added later.
-pub(super) fn initialized(id: Id<'_>, version: ProtocolVersion) -> Bytes {
-    let answer = InitializeResult {
-        protocol_version: version.as_str(),
-        // Without `listChanged` Claude Code drops every list_changed.
-        capabilities: Capabilities { tools: ListChanged { list_changed: true } },
-        server_info: Implementation { name: "fairway", version: env!("CARGO_PKG_VERSION") },
-    };
-    result(id, &serde_json::to_string(&answer).unwrap_or_default())
-}
-
-/// Passes a cancellation on to the call it means.
-pub(super) fn cancel(app: &Downstream, session: &Session, body: &Bytes, params: Option<&RawValue>) {
-    let params: Option<CancelledParams<'_>> =
+/// The version a client asks for, or the one we offer instead, and what the client can do.
+pub(super) fn requested(
+    params: Option<&RawValue>,
+) -> Result<(ProtocolVersion, Bytes), Cow<'static, str>> {
+    let params: Option<InitializeParams<'_>> =
         params.and_then(|params| serde_json::from_str(params.get()).ok());
-    if let Some(params) = params {
-        app.calls.cancel(session.id, body.slice_ref(params.request_id.get().as_bytes()));
+    let params = params.ok_or("initialize needs a `protocolVersion`")?;
+    let capabilities = params.capabilities.map_or("", RawValue::get);
+    if capabilities.len() > MAX_CAPABILITIES {
+        let limit = format!("`capabilities` are longer than the limit of {MAX_CAPABILITIES} bytes");
+        return Err(limit.into());
+    }
+    let capabilities = if capabilities.starts_with('{') { capabilities } else { "" };
+    let version = ProtocolVersion::negotiate(&params.protocol_version);
+    Ok((version, Bytes::copy_from_slice(capabilities.as_bytes())))
+}
+
+/// The answer to `initialize`.
+pub(super) fn initialized(id: Id<'_>, version: ProtocolVersion, offer: &Offer<'_>) -> Bytes {
+    let instructions = offer
+        .instructions
+        .map_or(Cow::Borrowed(""), |text| format!(r#","instructions":{text}"#).into());
+    let answer = format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{}{instructions}}}"#,
+        offer.capabilities,
+        offer.server_info.unwrap_or(&US),
+    );
+    result(id, &answer)
+}
+
+/// What a client tells within its session.
+pub(super) fn notified(
+    app: &Downstream,
+    principal: &Principal,
+    session: SessionId,
+    body: &Bytes,
+    (method, params): (&str, Option<&RawValue>),
+) {
+    match method {
+        "notifications/cancelled" => cancel(app, session, body, params),
+        // Of nobody but the servers that can ask for them.
+        "notifications/roots/list_changed" => {
+            app.tell_legs(principal, session, |_| {
+                Some(r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#.to_owned())
+            });
+        }
+        _ => {}
     }
 }
 
-/// A client of 2026-07-28 tries that era first and falls back to `initialize` after an answer like
-/// this one (2026-07-28, basic/versioning, detection).
-fn not_this_era(id: Id<'_>, method: &str) -> Response {
-    let message = format!(
-        "{method} of 2026-07-28 is not served here; begin with initialize, version {}",
-        ProtocolVersion::LATEST
-    );
-    let body = error_response(Some(id.as_json()), METHOD_NOT_FOUND, &message);
-    reply::json(StatusCode::BAD_REQUEST, body)
+/// Passes a cancellation on to the call it means.
+fn cancel(app: &Downstream, session: SessionId, body: &Bytes, params: Option<&RawValue>) {
+    let params: Option<CancelledParams<'_>> =
+        params.and_then(|params| serde_json::from_str(params.get()).ok());
+    if let Some(params) = params {
+        app.calls.cancel(session, body.slice_ref(params.request_id.get().as_bytes()));
+    }
 }
 
 fn unknown_version(id: Id<'_>, version: Option<&str>) -> Option<Response> {
