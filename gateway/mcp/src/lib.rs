@@ -8,9 +8,13 @@
 
 pub mod era;
 pub mod error;
+pub mod header;
 pub mod lifecycle;
 pub mod members;
 pub mod message;
+pub mod modern;
+pub mod object;
+pub mod result;
 pub mod scan;
 pub mod splice;
 pub mod sse;

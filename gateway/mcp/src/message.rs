@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::members::members;
+use crate::object::end_of_string;
 use crate::tool::text;
 
 /// Deepest nesting of objects and arrays that is accepted.
@@ -179,18 +180,6 @@ fn nests_deeper_than(limit: u16, bytes: &[u8]) -> bool {
         at += 1;
     }
     false
-}
-
-/// Index of the quote that ends the string whose text begins at `at`, or the end of the bytes.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(rest) = bytes.get(at..) {
-        match memchr::memchr2(b'"', b'\\', rest) {
-            Some(found) if rest.get(found) == Some(&b'"') => return at + found,
-            Some(found) => at += found + 2,
-            None => break,
-        }
-    }
-    bytes.len()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::Id;
 use crate::members::members;
+use crate::object::unescape;
 
 /// One page of a server's `tools/list` result.
 #[derive(Debug, Deserialize)]
@@ -76,12 +77,7 @@ pub struct ProgressParams<'a> {
 
 /// The text of a raw JSON string; `None` when it is not one.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let json = raw.get();
-    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(inner));
-    }
-    serde_json::from_str::<String>(json).ok().map(Cow::Owned)
+    unescape(raw.get())
 }
 
 /// The notification that the list of tools changed.
