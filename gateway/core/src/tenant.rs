@@ -205,6 +205,12 @@ impl Tenant {
         view.knows(server)
     }
 
+    /// The server of that name, if the principal may use all that it offers, not some tools alone.
+    pub fn whole(&self, server: &ServerName, principal: &Principal) -> Option<&Server> {
+        let (_, view) = self.entitled(principal)?;
+        self.servers.get(server).filter(|server| view.shows_whole(server))
+    }
+
     /// The servers that the principal [knows](Self::knows), by name.
     pub fn servers_for<'a>(
         &'a self,
@@ -242,12 +248,6 @@ impl Tenant {
             Scope::Server(name) => (self.servers.get(name), None),
         };
         one.into_iter().chain(all.into_iter().flatten())
-    }
-
-    /// A server whose prompts and resources the principal may use.
-    fn whole(&self, server: &ServerName, principal: &Principal) -> Option<&Server> {
-        let (_, view) = self.entitled(principal)?;
-        self.servers.get(server).filter(|server| view.shows_whole(server))
     }
 
     fn resolve<'a>(

@@ -1,8 +1,10 @@
 //! A tool as its server defines it. Performs no I/O.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use mcp::header::ParamHeaders;
 use mcp::tool::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,6 +20,8 @@ pub struct Tool {
     pub name: Box<str>,
     /// Whether a call may be sent twice: annotated read-only or idempotent.
     pub replayable: bool,
+    /// Arguments that a server of 2026-07-28 wants repeated as headers; none of most tools.
+    pub headers: Option<Arc<ParamHeaders>>,
     /// Of the definition, whatever the order of its members.
     pub hash: DefinitionHash,
     definition: Definition,
@@ -83,6 +87,10 @@ impl Tool {
             .unwrap_or_default();
         Ok(Self {
             name,
+            headers: ParamHeaders::of_tool(raw)
+                .ok()
+                .filter(|headers| !headers.is_empty())
+                .map(Arc::new),
             replayable: hints.read_only_hint == Some(true) || hints.idempotent_hint == Some(true),
             hash,
             name_at,

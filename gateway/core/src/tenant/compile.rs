@@ -182,6 +182,7 @@ impl Of<'_> {
             known_as: self.known_as.clone(),
             name: tool.name.clone(),
             replayable: tool.replayable,
+            headers: tool.headers.clone(),
             exposed: exposed.into(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use mcp::header::ParamHeaders;
 
 use super::uris::wrap;
 use crate::catalog::{Located, fingerprint};
@@ -19,6 +20,8 @@ pub struct CompiledTool {
     pub name: Box<str>,
     /// Whether a call may be sent twice.
     pub replayable: bool,
+    /// Arguments that a server of 2026-07-28 wants repeated as headers; none of most tools.
+    pub headers: Option<Arc<ParamHeaders>>,
     /// The name among all tools of the tenant, if no other tool holds it.
     pub(super) exposed: Arc<str>,
     /// Under the exposed name.
