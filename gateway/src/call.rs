@@ -22,7 +22,7 @@ mod ask;
 mod order;
 mod translate;
 
-pub(crate) use ask::{Answers, digest};
+pub(crate) use ask::digest;
 pub(crate) use order::{Order, Place, US};
 
 use ask::{Asking, Held};

@@ -79,12 +79,4 @@ impl Client {
             _ => Bytes::from_static(NOTHING.as_bytes()),
         }
     }
-
-    /// The level that a modern client asks for with its request.
-    pub(crate) const fn level(&self) -> Option<Level> {
-        match self {
-            Self::Modern(guest) => guest.level,
-            Self::Legacy(_) => None,
-        }
-    }
 }

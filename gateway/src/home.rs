@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::downstream::Outgoing;
 use crate::session::SessionId;
-use crate::upstream::{Upstream, Watch};
 use crate::upstream::leg::Leg;
+use crate::upstream::{Upstream, Watch};
 
 /// Sessions rarely meet in one shard.
 const SHARDS: usize = 64;

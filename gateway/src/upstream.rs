@@ -38,7 +38,7 @@ mod watchers;
 
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
-pub(crate) use lodger::{Sight, Visitor};
+pub(crate) use lodger::Visitor;
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
@@ -198,11 +198,7 @@ impl Upstream {
     }
 
     /// The place of a client for which it was not known before.
-    async fn find_place(
-        self: &Arc<Self>,
-        era: Era,
-        lodger: &Lodger,
-    ) -> Result<Arc<Slot>, Fault> {
+    async fn find_place(self: &Arc<Self>, era: Era, lodger: &Lodger) -> Result<Arc<Slot>, Fault> {
         self.standing.settled().await;
         let key = || lodger.key.clone();
         if let Some(slot) = self.place(era, key, || lodger.clone())? {
@@ -233,9 +229,8 @@ impl Upstream {
         let modern = self.is_modern();
         match self.sharing() {
             _ if modern && era == Era::Modern => return Ok(Some(self.own.clone())),
-            Sharing::Nobody => return Ok(Some(self.own.clone())),
             Sharing::All if modern => return Ok(Some(self.legacy.clone())),
-            Sharing::All => return Ok(Some(self.own.clone())),
+            Sharing::All | Sharing::Nobody => return Ok(Some(self.own.clone())),
             Sharing::Unknown => return Ok(None),
             Sharing::Each => {}
         }

@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use gateway_core::Principal;
 use mcp::error::error_response;
-use mcp::input::{self, InputRequired};
+use mcp::input::{self, InputRequest, InputRequired};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::{Era, Message, modern};
 use serde_json::value::RawValue;
@@ -139,10 +139,14 @@ impl Call {
 
     /// The result that tells a modern client which input is required, to be sent again with `state`.
     pub(crate) fn input_required(&self, state: &str) -> Bytes {
-        let requests: Vec<(&str, &str, Option<&RawValue>)> = self
+        let requests: Vec<InputRequest<'_>> = self
             .held
             .iter()
-            .map(|held| (held.key.as_str(), held.method.as_str(), held.params.as_deref()))
+            .map(|held| InputRequest {
+                key: held.key.as_str().into(),
+                method: held.method.as_str().into(),
+                params: held.params.as_deref(),
+            })
             .collect();
         input::input_required(self.client_id().unwrap_or("null"), &requests, state)
     }
@@ -161,13 +165,7 @@ impl Call {
             let Some((_, answer)) = answers.iter().find(|(key, _)| *key == held.key) else {
                 return true;
             };
-            let answer = [
-                br#"{"jsonrpc":"2.0","id":"#,
-                &*held.id,
-                br#","result":"#,
-                answer,
-                b"}",
-            ];
+            let answer = [br#"{"jsonrpc":"2.0","id":"#, &*held.id, br#","result":"#, answer, b"}"];
             self.upstream.tell(&leg, answer.concat().into());
             false
         });
@@ -198,10 +196,11 @@ impl Call {
             methods: Vec::new(),
             state,
         };
-        for (key, method, params) in required.input_requests {
-            let Some(home) = home.as_ref().filter(|_| {
-                modern::declares(capabilities.as_deref(), &method, params)
-            }) else {
+        for InputRequest { key, method, params } in required.input_requests {
+            let Some(home) = home
+                .as_ref()
+                .filter(|_| modern::declares(capabilities.as_deref(), &method, params))
+            else {
                 return self.fail(&Fault::Unknowable("input that this client does not give"));
             };
             let question = Question::Call { key: key.to_string(), answers: sender.clone() };

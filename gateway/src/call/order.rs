@@ -9,6 +9,7 @@ use mcp::header::{self, ParamHeaders};
 use mcp::input;
 use mcp::logging::Level;
 use mcp::modern::{self, Envelope};
+use mcp::object::{Change, change};
 use mcp::splice::{Edit, splice};
 use mcp::{Era, Message};
 use serde_json::value::RawValue;
@@ -76,7 +77,12 @@ impl Order {
         match (client.era(), era) {
             (Era::Legacy, Era::Legacy) | (Era::Modern, Era::Modern) => {}
             (Era::Modern, Era::Legacy) => {
-                edits.extend(modern::strip_edits(&self.message, self.params()));
+                let params = self.params();
+                edits.extend(modern::strip_edits(&self.message, params));
+                if let Some(params) = params {
+                    let retry = [Change::remove("inputResponses"), Change::remove("requestState")];
+                    edits.extend(change(&self.message, params.get(), &retry));
+                }
             }
             (Era::Legacy, Era::Modern) => {
                 let envelope = Envelope {
@@ -93,8 +99,10 @@ impl Order {
                 .iter()
                 .filter_map(|(key, answer)| Some((key.as_str(), std::str::from_utf8(answer).ok()?)))
                 .collect();
-            let state = state.as_deref().and_then(|state| std::str::from_utf8(state).ok());
-            edits.extend(input::retry_edits(&self.message, self.params(), &responses, state));
+            let state = state.as_deref().and_then(|state| serde_json::from_slice(state).ok());
+            if let Some(params) = self.params() {
+                edits.extend(input::retry_edits(&self.message, params, &responses, state));
+            }
         }
         splice(&self.message, &mut edits)
     }

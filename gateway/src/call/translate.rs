@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gateway_core::Scope;
 use mcp::error::modern_error;
+use mcp::input::{input_required, url_elicitations};
 use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
@@ -73,6 +74,15 @@ impl Call {
             }
             Answered::Error(error) => {
                 if client == Era::Modern {
+                    if let Ok(requests) = url_elicitations(error)
+                        && !requests.is_empty()
+                    {
+                        let id = self.client_id().unwrap_or("null");
+                        // Nothing waits: the client visits the pages and calls again.
+                        let answer = input_required(id, &requests, "");
+                        self.finish(Outcome::Error);
+                        return Some(Event::Answer(answer));
+                    }
                     edits.extend(modern_error(bytes, error));
                 }
                 Outcome::Error
@@ -126,7 +136,9 @@ impl Call {
                     // Without a level there are none (2026-07-28, server/utilities/logging).
                     Client::Modern(guest) => guest.level?,
                 };
-                logging::reaches(params, wanted).then(|| Event::Notification(bytes.clone()))
+                logging::level_of(params)
+                    .is_none_or(|of| of >= wanted)
+                    .then(|| Event::Notification(bytes.clone()))
             }
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"

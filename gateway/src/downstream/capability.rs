@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use gateway_core::{Principal, Scope, Tenant};
 
 /// What is said at one URL.
@@ -28,11 +29,12 @@ pub(super) fn offer<'a>(principal: &'a Principal, scope: &Scope) -> Option<Offer
     let Some(catalog) = tenant.server(name).and_then(|server| server.catalog.as_deref()) else {
         return Some(all());
     };
-    let Some(own) = catalog.capabilities() else { return Some(all()) };
+    let text = |bytes: Option<&'a Bytes>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let Some(own) = text(catalog.capabilities()) else { return Some(all()) };
     Some(Offer {
         capabilities: announcing(own),
-        instructions: catalog.instructions(),
-        server_info: catalog.server_info(),
+        instructions: text(catalog.instructions()),
+        server_info: text(catalog.server_info()),
     })
 }
 
@@ -47,8 +49,7 @@ fn announcing(own: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(own);
     for feature in ["tools", "prompts", "resources"] {
         let edited = member(&text, feature).map(|part| {
-            let mut edits =
-                change(text.as_bytes(), part, &[Change::set("listChanged", "true")]);
+            let mut edits = change(text.as_bytes(), part, &[Change::set("listChanged", "true")]);
             mcp::splice::splice(text.as_bytes(), &mut edits)
         });
         if let Some(edited) = edited {

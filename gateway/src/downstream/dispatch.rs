@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, OVERLOADED, error_response};
-use mcp::logging::{self, Level};
+use mcp::logging::Level;
 use mcp::message::Id;
 use serde_json::value::RawValue;
 
@@ -58,18 +58,14 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
         ("logging/setLevel", Era::Legacy) => {
             return Reply::Now(set_level(asked, &asker, app));
         }
-        ("resources/subscribe", Era::Legacy) => {
-            match watch::subscribe(asked, &asker, app) {
-                watch::Subscribing::Done(answer) => return Reply::Now(answer),
-                watch::Subscribing::Passed(routed) => Ok(routed),
-            }
-        }
-        ("resources/unsubscribe", Era::Legacy) => {
-            match watch::unsubscribe(asked, &asker, app) {
-                watch::Subscribing::Done(answer) => return Reply::Now(answer),
-                watch::Subscribing::Passed(routed) => Ok(routed),
-            }
-        }
+        ("resources/subscribe", Era::Legacy) => match watch::subscribe(asked, &asker, app) {
+            watch::Subscribing::Done(answer) => return Reply::Now(answer),
+            watch::Subscribing::Passed(routed) => Ok(routed),
+        },
+        ("resources/unsubscribe", Era::Legacy) => match watch::unsubscribe(asked, &asker, app) {
+            watch::Subscribing::Done(answer) => return Reply::Now(answer),
+            watch::Subscribing::Passed(routed) => Ok(routed),
+        },
         (method, era) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method, era)),
     };
     routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)
@@ -105,7 +101,7 @@ pub(super) fn shortened(text: &str) -> &str {
 
 /// Notes which log messages a session wants, and tells the servers where it has legs of its own.
 fn set_level(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Bytes {
-    let Some(level) = asked.params.and_then(logging::level_of) else {
+    let Some(level) = asked.params.and_then(|params| Level::parse(params).ok()) else {
         let levels: Vec<&str> = Level::ALL.iter().map(|level| level.as_str()).collect();
         let message = format!("logging/setLevel needs a `level` of {}", levels.join(", "));
         return refuse(asked.id, INVALID_PARAMS, &message);

@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 use super::Downstream;
 use super::answer::{KEEP_ALIVE, keep_alive, message};
 use super::body::BrokenOff;
-use super::listen::{Listen, Seen};
+use super::listen::{Listen, Seen, is_empty};
 use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
@@ -191,7 +191,8 @@ impl EventBody {
             Kind::Sse(_) | Kind::Listen(_) => None,
             Kind::Get(_) => Some(now.id()),
         };
-        for list in self.seen.replace(now) {
+        let Self { principal, scope, .. } = self;
+        for list in self.seen.replace(now, |list| is_empty(list, principal, scope)) {
             let notification = match &self.kind {
                 Kind::Listen(listen) => match listen.changed(list) {
                     Some(notification) => notification,

@@ -1,10 +1,12 @@
 //! What a client knows of the lists, and what one of 2026-07-28 asked to be told.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use gateway_core::{Principal, Scope};
-use mcp::list::Kind;
+use mcp::Message;
+use mcp::list::List;
 use mcp::subscription::{self, Filter};
-use mcp::tool::text;
 use tokio::sync::mpsc;
 
 use super::Downstream;
@@ -13,9 +15,6 @@ use crate::upstream::{Ear, Watch};
 
 /// Resources that one client listens to.
 const MAX_WATCHES: usize = 256;
-
-/// The lists that changes are told of.
-const LISTS: [Kind; 3] = [Kind::Tools, Kind::Prompts, Kind::Resources];
 
 /// Which lists a client has seen, by their hashes; `None` of one that it may not know.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,15 +43,29 @@ impl Seen {
     }
 
     /// Takes note of the lists of now, and returns those that the client has to be told of. Of
-    /// prompts and resources that it never saw and that are not there it needs not be told.
-    pub(super) fn replace(&mut self, now: Self) -> impl Iterator<Item = Kind> + use<> {
-        let before = std::mem::replace(&mut self.0, now.0);
-        let nothing = [None, Some(EMPTY), Some(EMPTY_RESOURCES.with(|hash| *hash))];
-        let changed: [bool; 3] = std::array::from_fn(|at| {
-            let (before, now) = (before.get(at), now.0.get(at));
-            before != now && !(before == Some(&None) && now == nothing.get(at))
-        });
-        LISTS.into_iter().zip(changed).filter(|(_, changed)| *changed).map(|(list, _)| list)
+    /// prompts and resources that it may not know and that are not there it needs not be told.
+    pub(super) fn replace(&mut self, now: Self, is_empty: impl Fn(List) -> bool) -> Vec<List> {
+        let before = std::mem::replace(self, now);
+        let changes = List::ALL.into_iter().zip(before.0).zip(now.0);
+        changes
+            .filter(|((list, before), now)| {
+                before != now && !(before.is_none() && *list != List::Tools && is_empty(*list))
+            })
+            .map(|((list, _), _)| list)
+            .collect()
+    }
+}
+
+/// Whether a principal sees nothing of a list.
+pub(super) fn is_empty(list: List, principal: &Principal, scope: &Scope) -> bool {
+    let tenant = &principal.tenant;
+    match list {
+        List::Tools => tenant.list(scope, principal).next().is_none(),
+        List::Prompts => tenant.list_prompts(scope, principal).next().is_none(),
+        List::Resources => {
+            tenant.list_resources(scope, principal).next().is_none()
+                && tenant.list_templates(scope, principal).next().is_none()
+        }
     }
 }
 
@@ -61,9 +74,8 @@ impl Seen {
 pub(super) struct Listen {
     /// JSON text of the id of its request.
     id: Bytes,
-    lists: Vec<Kind>,
-    /// JSON texts of the URIs it is told of.
-    uris: Vec<String>,
+    /// What of that is honoured.
+    honoured: Filter<'static>,
     _watches: Vec<Watch>,
 }
 
@@ -77,44 +89,53 @@ impl Listen {
     ) -> Self {
         let published = app.table.load();
         let (mut uris, mut watches) = (Vec::new(), Vec::new());
-        for raw in filter.resource_subscriptions.iter().take(MAX_WATCHES) {
-            let Some(shown) = text(raw) else { continue };
+        for shown in filter.resource_subscriptions.iter().take(MAX_WATCHES) {
             // Those that the client may not read are not honoured, as those that are not there.
-            let found = principal.tenant.resolve_uri(&shown, scope, principal);
+            let found = principal.tenant.resolve_uri(shown, scope, principal);
             let watch = found.and_then(|(server, own)| {
                 let id = (server.namespace.clone(), server.name.clone());
                 let upstream = published.upstreams.get(&id)?;
-                upstream.watch(&own, &shown, Ear::Stream(outlet.clone()))
+                upstream.watch(&own, shown, Ear::Stream(outlet.clone()))
             });
             if let Some(watch) = watch {
-                uris.push(raw.get().to_owned());
+                uris.push(Cow::Owned(shown.to_string()));
                 watches.push(watch);
             }
         }
-        let lists = LISTS.into_iter().filter(|list| filter.wants(*list)).collect();
-        Self { id, lists, uris, _watches: watches }
+        let honoured = Filter {
+            tools_list_changed: filter.tools_list_changed,
+            prompts_list_changed: filter.prompts_list_changed,
+            resources_list_changed: filter.resources_list_changed,
+            resource_subscriptions: uris,
+            task_ids: Vec::new(),
+        };
+        Self { id, honoured, _watches: watches }
     }
 
     pub(super) fn acknowledgement(&self) -> Bytes {
-        let uris: Vec<&str> = self.uris.iter().map(String::as_str).collect();
-        subscription::acknowledged(self.id(), &self.lists, &uris)
+        subscription::acknowledged(self.id(), &self.honoured)
     }
 
     /// The news of a list, if it is wanted.
-    pub(super) fn changed(&self, list: Kind) -> Option<Bytes> {
-        self.lists
-            .contains(&list)
+    pub(super) fn changed(&self, list: List) -> Option<Bytes> {
+        self.honoured
+            .wants(list)
             .then(|| self.stamp(&Bytes::from_static(list.changed().as_bytes())))
     }
 
     /// A notification with the id that tells what it is sent for.
     pub(super) fn stamp(&self, message: &Bytes) -> Bytes {
-        subscription::stamp(message, self.id())
+        match Message::parse(message) {
+            Ok(Message::Notification { params, .. }) => {
+                subscription::stamp(message, params, self.id())
+            }
+            _ => message.clone(),
+        }
     }
 
     /// The answer to the request: nothing more will be told.
     pub(super) fn completion(&self) -> Bytes {
-        subscription::completed(self.id())
+        subscription::closed(self.id())
     }
 
     fn id(&self) -> &str {

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use mcp::Message;
 use mcp::error::{
     HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION,
-    error_response, unsupported_version,
+    unsupported_version,
 };
 use mcp::header::{self, HeaderError, Headers, expected_name};
 use mcp::input::InputResponses;
 use mcp::logging::Level;
-use mcp::message::{Id, Outcome};
+use mcp::message::Outcome;
 use mcp::modern::{self, Meta, quoted};
 use mcp::subscription::Filter;
-use mcp::{Message, ParseError};
 
 use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, dispatch, refuse, shortened};
@@ -29,13 +29,8 @@ use crate::client::{Client, Guest};
 use crate::parked::Parked;
 
 /// Methods of the legacy era that this one does not have (2026-07-28, changelog).
-const GONE: [&str; 5] = [
-    "initialize",
-    "ping",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-];
+const GONE: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
 /// Answers a request.
 pub(super) async fn request(
@@ -106,9 +101,9 @@ fn admit(
         Some(None) => return Err(bad(INVALID_PARAMS, "`logLevel` is none of the eight levels")),
         level => level.flatten(),
     };
-    let capabilities = meta.client_capabilities.map_or(Bytes::new(), |raw| {
-        asked.message.slice_ref(raw.get().as_bytes())
-    });
+    let capabilities = meta
+        .client_capabilities
+        .map_or(Bytes::new(), |raw| asked.message.slice_ref(raw.get().as_bytes()));
     Ok(Guest { capabilities, level })
 }
 
@@ -167,12 +162,12 @@ fn resumed(
     principal: &Principal,
 ) -> Result<Option<Box<crate::call::Call>>, Bytes> {
     let Ok(responses) = InputResponses::parse(asked.params) else { return Ok(None) };
-    let Some(state) = responses.request_state.and_then(mcp::tool::text) else { return Ok(None) };
-    if !Parked::is_handle(&state) {
+    let Some(state) = &responses.request_state else { return Ok(None) };
+    if !Parked::is_handle(state) {
         return Ok(None);
     }
     let request = crate::call::digest(asked.method, asked.params);
-    let mut call = app.parked.take(&state, principal, &request).ok_or_else(|| {
+    let mut call = app.parked.take(state, principal, &request).ok_or_else(|| {
         let message = "this call does not wait any more: it ended, took too long, or the request \
                        is another one; call again without requestState";
         refuse(asked.id, INVALID_PARAMS, message)
@@ -213,12 +208,9 @@ fn listen(
     principal: &Principal,
     scope: &Scope,
 ) -> Response {
-    let filter = match asked.params.map(Filter::parse) {
-        Some(Ok(filter)) => filter,
-        _ => {
-            let message = "subscriptions/listen needs `notifications`, an object";
-            return status(refuse(asked.id, INVALID_PARAMS, message));
-        }
+    let Some(Ok(filter)) = asked.params.map(Filter::parse) else {
+        let message = "subscriptions/listen needs `notifications`, an object";
+        return status(refuse(asked.id, INVALID_PARAMS, message));
     };
     let id = Bytes::copy_from_slice(asked.id.as_json().as_bytes());
     let body = EventBody::subscribed(app, principal.clone(), scope.clone(), id, &filter);

@@ -104,9 +104,8 @@ pub(super) fn prompt(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Byt
     let prompt = prompt.ok_or_else(|| {
         refuse(asked.id, INVALID_PARAMS, &format!("unknown prompt: {}", shortened(&name)))
     })?;
-    let mut routed = Routed::to(&prompt.server)
-        .naming(asked, raw, &name, &prompt.name)
-        .with_token(asked, token);
+    let mut routed =
+        Routed::to(&prompt.server).naming(asked, raw, &name, &prompt.name).with_token(asked, token);
     // Reading changes nothing (server/prompts).
     routed.replayable = true;
     Ok(routed)
@@ -126,8 +125,7 @@ pub(super) fn resource(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, B
         let message = format!("resource not found: {}", shortened(&uri));
         mcp::error::error_with_data(Some(asked.id.as_json()), code, &message, &data)
     })?;
-    let mut routed =
-        Routed::to(server).naming(asked, raw, &uri, &own).with_token(asked, token);
+    let mut routed = Routed::to(server).naming(asked, raw, &uri, &own).with_token(asked, token);
     routed.replayable = true;
     Ok(routed)
 }
@@ -143,8 +141,8 @@ pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed,
         Some("ref/prompt") => {
             let (raw, name) = required(asked, name, "ref.name")?;
             let prompt = tenant.find_prompt(&name, asker.scope, asker.principal);
-            let prompt = prompt
-                .ok_or_else(|| invalid(&format!("unknown prompt: {}", shortened(&name))))?;
+            let prompt =
+                prompt.ok_or_else(|| invalid(&format!("unknown prompt: {}", shortened(&name))))?;
             Routed::to(&prompt.server).naming(asked, raw, &name, &prompt.name)
         }
         Some("ref/resource") => {

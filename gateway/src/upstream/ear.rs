@@ -95,24 +95,17 @@ impl Ear {
         let new: Vec<Box<str>> = wanted.difference(&self.watched).cloned().collect();
         for uri in gone {
             self.watched.remove(&uri);
-            if self.ask(upstream, "resources/unsubscribe", &uri).await.is_err() {
+            if ask(&self.leg, upstream, "resources/unsubscribe", &uri).await.is_err() {
                 return;
             }
         }
         for uri in new {
             // A server that refuses says so each time, and nothing is lost by that.
-            match self.ask(upstream, "resources/subscribe", &uri).await {
+            match ask(&self.leg, upstream, "resources/subscribe", &uri).await {
                 Ok(()) => self.watched.insert(uri),
                 Err(_) => return,
             };
         }
-    }
-
-    async fn ask(&self, upstream: &Upstream, method: &str, uri: &str) -> Result<(), Fault> {
-        let id = self.leg.next_id();
-        let body = request(id, method, &format!(r#"{{"uri":{}}}"#, quoted(uri)));
-        let exchange = self.leg.send(upstream, Outbound::own(id, body, Vec::new()))?;
-        answer_to(id, exchange, NOTIFY).await.map(drop)
     }
 
     /// Hears what the server says; returns when it can't be heard any more.
@@ -160,6 +153,13 @@ impl Ear {
             other => other,
         }
     }
+}
+
+async fn ask(leg: &Leg, upstream: &Upstream, method: &str, uri: &str) -> Result<(), Fault> {
+    let id = leg.next_id();
+    let body = request(id, method, &format!(r#"{{"uri":{}}}"#, quoted(uri)));
+    let exchange = leg.send(upstream, Outbound::own(id, body, Vec::new()))?;
+    answer_to(id, exchange, NOTIFY).await.map(drop)
 }
 
 const LISTEN: &str = "subscriptions/listen";

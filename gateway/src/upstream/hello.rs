@@ -14,8 +14,7 @@ use super::leg::{request, result_of};
 /// We ourselves can do nothing that a server could ask for.
 pub(super) const NO_CAPABILITIES: &[u8] = b"{}";
 
-pub(super) const INITIALIZED: &[u8] =
-    br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+pub(super) const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 

@@ -347,7 +347,6 @@ async fn hear(mut news: Exchange, unasked: Arc<Unasked>) {
     }
 }
 
-
 /// The answer to a request of a server. We declare no capability, so it may ask nothing of us but
 /// `ping`.
 pub(crate) fn declined(id: &str, method: &str) -> Bytes {

@@ -1,5 +1,6 @@
 //! Reads what a server offers: all pages of all its lists, within bounds.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use gateway_core::{Catalog, CatalogError};
 use mcp::Era;
 use mcp::error::METHOD_NOT_FOUND;
 use mcp::header::ParamHeaders;
-use mcp::list::Page;
+use mcp::members::members;
+use mcp::tool::text;
+use serde::de::Error;
 use serde_json::value::RawValue;
 
 use super::Upstream;
@@ -60,7 +63,7 @@ struct LeftOut {
 }
 
 impl LeftOut {
-    fn note(&mut self, why: impl ToString) {
+    fn note(&mut self, why: &dyn ToString) {
         self.count += 1;
         self.first.get_or_insert_with(|| why.to_string());
     }
@@ -107,26 +110,36 @@ async fn read(
             Err(Fault::Refused(code)) if code == i64::from(METHOD_NOT_FOUND) => return Ok(()),
             other => other?,
         };
-        let page = Page::parse(result, list.member)
-            .map_err(|error| Fault::Garbage(error.to_string()))?;
-        for definition in page.items {
+        let (definitions, next) =
+            page(result, list.member).map_err(|error| Fault::Garbage(error.to_string()))?;
+        for definition in definitions {
             // One unusable definition hides that item, not the server.
             if items == MAX_ITEMS {
-                left_out.note(format!("more than {MAX_ITEMS} {}", list.member));
+                left_out.note(&format!("more than {MAX_ITEMS} {}", list.member));
             } else if let Err(error) = usable(leg, list, definition) {
-                left_out.note(error);
+                left_out.note(&error);
             } else if let Err(error) = (list.add)(catalog, definition) {
-                left_out.note(error);
+                left_out.note(&error);
             } else {
                 items += 1;
             }
         }
-        match page.next_cursor {
-            Some(next) if seen.insert(next.to_string()) => cursor = Some(next.into_owned()),
+        match next {
+            Some(next) if seen.insert(next.clone()) => cursor = Some(next),
             _ => return Ok(()),
         }
     }
     Ok(())
+}
+
+/// The definitions of a page, and where the next one begins.
+fn page<'a>(
+    result: &'a str,
+    member: &'static str,
+) -> Result<(Vec<&'a RawValue>, Option<String>), serde_json::Error> {
+    let [definitions, next] = members(result, &[member, "nextCursor"])?;
+    let definitions = definitions.ok_or_else(|| serde_json::Error::missing_field(member))?;
+    Ok((serde_json::from_str(definitions.get())?, next.and_then(text).map(Cow::into_owned)))
 }
 
 /// A client of 2026-07-28 must not use a tool whose arguments cannot be sent as headers as it wants

@@ -151,12 +151,7 @@ impl Reader {
         Poll::Pending
     }
 
-    async fn run(
-        mut self,
-        calls: Arc<Calls>,
-        unasked: Arc<Unasked>,
-        end: watch::Sender<bool>,
-    ) {
+    async fn run(mut self, calls: Arc<Calls>, unasked: Arc<Unasked>, end: watch::Sender<bool>) {
         while let Ok(Some(event)) = self.next().await {
             // Events come without a pause as long as there are some: others have their turn.
             tokio::task::yield_now().await;

@@ -256,4 +256,3 @@ async fn publish(upstream: &Upstream, changes: &Changes, catalog: &Arc<Catalog>)
     let change = Change::Catalog { server, catalog, in_force };
     changes.send(change).await.is_ok() && waiting.await.is_ok()
 }
-

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mcp::Message;
 use mcp::logging;
 use mcp::message::Id;
-use mcp::resource::UpdatedParams;
+use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::{CancelledParams, text};
 use serde_json::value::RawValue;
@@ -79,7 +79,9 @@ impl Unasked {
             },
             "notifications/message" => {
                 if let Some(home) = self.home()
-                    && home.level().is_none_or(|level| logging::reaches(params, level))
+                    && home
+                        .level()
+                        .is_none_or(|level| logging::level_of(params).is_none_or(|of| of >= level))
                 {
                     home.say(bytes.clone());
                 }
@@ -107,7 +109,7 @@ impl Unasked {
         params: Option<&RawValue>,
     ) -> Option<Bytes> {
         let lodger = self.lodger.as_ref()?;
-        let uri = UpdatedParams::parse(params?).ok()?.uri;
+        let uri = UriParams::parse(params?).ok()?.uri;
         let own = text(uri)?;
         let shown = lodger.sight.expose(&upstream.entry(), &own);
         if *shown == *own {

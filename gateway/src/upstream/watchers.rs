@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use mcp::modern::quoted;
-use mcp::resource::UpdatedParams;
+use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::text;
 use serde_json::value::RawValue;
@@ -93,7 +93,7 @@ impl Watchers {
 
     /// Passes the news of a resource on to all who watch it.
     pub(super) fn tell(&self, bytes: &Bytes, params: Option<&RawValue>) {
-        let Some(Ok(UpdatedParams { uri, .. })) = params.map(UpdatedParams::parse) else { return };
+        let Some(Ok(UriParams { uri })) = params.map(UriParams::parse) else { return };
         let Some(own) = text(uri) else { return };
         let told: Vec<(Ear, Bytes)> = {
             let by_uri = self.lock();
