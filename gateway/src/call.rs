@@ -277,6 +277,9 @@ impl Call {
                 let opened = ready!(opening.as_mut().poll(cx));
                 self.active = Instant::now();
                 if let Err(fault) = opened.and_then(|leg| self.send(leg)) {
+                    if fault.is_outage() {
+                        self.upstream.refresh();
+                    }
                     return Poll::Ready(Some(self.fail(&fault)));
                 }
                 Poll::Ready(None)

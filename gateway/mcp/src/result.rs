@@ -16,7 +16,7 @@ use crate::tool::text;
 pub enum ResultType {
     /// The request is done; also without any `resultType`, as before 2026-07-28.
     Complete,
-    /// The server needs input first: see `input`.
+    /// The server needs input first: see [`input`](crate::input).
     InputRequired,
     /// The server works on it in the background (tasks extension).
     Task,
