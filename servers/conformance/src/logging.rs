@@ -19,7 +19,7 @@ pub(crate) async fn log(
 ) {
     let least =
         if era::is_modern(context) { context.meta.log_level() } else { Some(session.level()) };
-    if !least.is_some_and(|least| level as u8 >= least as u8) {
+    if least.is_none_or(|least| (level as u8) < least as u8) {
         return;
     }
     let message =

@@ -107,7 +107,8 @@ fn schema_2020_12() -> Tool {
 }
 
 fn tool(name: &'static str, about: &'static str, properties: Value, required: &[&str]) -> Tool {
-    let mut schema = object(json!({ "type": "object", "properties": properties }));
+    let mut schema = object(json!({ "type": "object" }));
+    schema.insert("properties".to_owned(), properties);
     if !required.is_empty() {
         schema.insert("required".to_owned(), json!(required));
     }
