@@ -40,6 +40,11 @@ const JAVASCRIPT: Packages = Packages {
     lock: include_str!("../../clients/javascript/package-lock.json"),
 };
 
+const CONFORMANCE: Packages = Packages {
+    package: include_str!("../../clients/conformance/package.json"),
+    lock: include_str!("../../clients/conformance/package-lock.json"),
+};
+
 /// A line of the Python SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sdk {
@@ -84,6 +89,14 @@ pub async fn node() -> Result<PathBuf> {
 /// The directory in whose `node_modules` the clients and servers in JavaScript are.
 pub async fn javascript() -> Result<PathBuf> {
     npm("javascript", &JAVASCRIPT, "node_modules/mcp-remote/package.json").await
+}
+
+/// The script of the conformance suite, which [`node`] runs.
+pub async fn conformance() -> Result<PathBuf> {
+    let script = "node_modules/@modelcontextprotocol/conformance/dist/index.js";
+    let place = npm("conformance", &CONFORMANCE, script).await?;
+
+    Ok(place.join(script))
 }
 
 /// What npm packages call this machine.
