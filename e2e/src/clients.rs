@@ -2,12 +2,15 @@
 //!
 //! They are installed once, under `target/clients` ([`install`]). [`claude`] runs Claude Code, whose model is a
 //! scripted stub ([`model`]); [`python`] holds many SDK sessions in one process. [`tap`] is a reverse proxy that
-//! records and breaks what passes, and [`stage`] starts the demo, the gateway and a reference server.
+//! records and breaks what passes, [`hop`] one that only adds a header, and [`stage`] starts the demo, the gateway and a
+//! reference server. [`conformance`] runs the official suite.
 //!
 //! Every wait has a deadline, every process dies with its handle, and a test that panics prints what they wrote.
 
 pub mod claude;
+pub mod conformance;
 mod endpoint;
+pub mod hop;
 pub mod install;
 pub mod model;
 pub mod process;
