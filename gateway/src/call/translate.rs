@@ -73,7 +73,7 @@ impl Call {
                 Outcome::Ok
             }
             Answered::Error(error) => {
-                if client == Era::Modern {
+                if (client, leg.era()) == (Era::Modern, Era::Legacy) {
                     if let Ok(requests) = url_elicitations(error)
                         && !requests.is_empty()
                     {

@@ -82,12 +82,6 @@ fn admit(
     let meta = Meta::parse(asked.params)
         .map_err(|error| bad(INVALID_PARAMS, &format!("`_meta`: {error}")))?;
     let headers = standard(&parts.headers).map_err(|error| bad(HEADER_MISMATCH, &error))?;
-    if let Some(version) = meta.protocol_version.as_deref()
-        && version != modern::VERSION
-    {
-        let answer = unsupported_version(Some(asked.id.as_json()), shortened(version));
-        return Err(reply::json(StatusCode::BAD_REQUEST, answer));
-    }
     if let Some(missing) = meta.missing() {
         let message = format!("`_meta` of each request of 2026-07-28 must have `{missing}`");
         return Err(bad(INVALID_PARAMS, &message));
@@ -95,6 +89,12 @@ fn admit(
     let name = expected_name(asked.method, asked.params);
     header::check(asked.method, meta.protocol_version.as_deref(), name, &headers)
         .map_err(|error| bad(HEADER_MISMATCH, &error.to_string()))?;
+    if let Some(version) = meta.protocol_version.as_deref()
+        && version != modern::VERSION
+    {
+        let answer = unsupported_version(Some(asked.id.as_json()), shortened(version));
+        return Err(reply::json(StatusCode::BAD_REQUEST, answer));
+    }
     check_params(asked, &parts.headers, principal, scope)
         .map_err(|error| bad(HEADER_MISMATCH, &error.to_string()))?;
     let level = match meta.log_level.as_deref().map(Level::from_wire) {
