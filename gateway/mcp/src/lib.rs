@@ -6,19 +6,28 @@
 
 #![warn(missing_docs)]
 
+pub mod completion;
 pub mod era;
 pub mod error;
 pub mod header;
+pub mod input;
 pub mod lifecycle;
+pub mod list;
+pub mod logging;
 pub mod members;
 pub mod message;
 pub mod modern;
 pub mod object;
+pub mod prompt;
+pub mod resource;
 pub mod result;
 pub mod scan;
 pub mod splice;
 pub mod sse;
+pub mod subscription;
+pub mod task;
 pub mod tool;
+pub mod uri;
 pub mod version;
 
 pub use era::Era;
