@@ -296,10 +296,10 @@ mod tests {
             assert_eq!(out, expected);
 
             let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
-            let part = raw_of(&message[40..message.len() - 1]);
+            let part = raw_of(&message[46..message.len() - 1]);
             let mut edits = retry_edits(message.as_bytes(), part, &responses, needed.request_state);
             let out = splice(message.as_bytes(), &mut edits);
-            assert_eq!(out[40..out.len() - 1], *expected.as_bytes());
+            assert_eq!(out[46..out.len() - 1], *expected.as_bytes());
 
             let back = InputResponses::parse(Some(raw_of(expected))).unwrap();
             assert!(back.is_retry());
@@ -389,7 +389,8 @@ mod tests {
             let answer: Value = serde_json::from_slice(&answer).unwrap();
             let result = answer["result"].to_string();
             let read = InputRequired::parse(raw_of(&result)).unwrap();
-            prop_assert_eq!(read.request_state.and_then(text).as_deref(), Some(&*state));
+            let read_state = read.request_state.and_then(text);
+            prop_assert_eq!(read_state.as_deref(), Some(&*state));
             prop_assert_eq!(read.input_requests.len(), asked.len());
             for request in read.input_requests {
                 let params: Value = serde_json::from_str(request.params.unwrap().get()).unwrap();

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::members::members;
 use crate::modern::{SERVER_INFO, meta_edits};
 use crate::object::{Change, change, entries};
+use crate::scan::Addition;
 use crate::splice::Edit;
 use crate::tool::text;
 
@@ -98,7 +99,7 @@ pub fn to_modern(
 }
 
 /// The members that a modern client expects of a result, besides `_meta`.
-pub(crate) fn modern_members(kind: ResultType, method: &str, cache: Cache) -> Vec<Change<'static>> {
+fn modern_members(kind: ResultType, method: &str, cache: Cache) -> Vec<Change<'static>> {
     let mut members = vec![Change::default("resultType", "\"complete\"")];
     if kind == ResultType::Complete && is_cacheable(method) {
         members.push(Change::default("ttlMs", cache.ttl_ms.to_string()));
@@ -109,6 +110,25 @@ pub(crate) fn modern_members(kind: ResultType, method: &str, cache: Cache) -> Ve
         });
     }
     members
+}
+
+/// What [`to_modern`] adds, for a message that passes through a
+/// [`Scanner`](crate::scan::Scanner): a `_meta` that stands there is left as it is, and so is any
+/// `cacheScope` that is no string.
+pub fn modern_additions(method: &str, server_info: &str, cache: Cache) -> Vec<Addition> {
+    let mut additions = vec![
+        Addition::new("resultType", "\"complete\""),
+        Addition::new("_meta", format!(r#"{{"{SERVER_INFO}":{server_info}}}"#)),
+    ];
+    if is_cacheable(method) {
+        additions.push(Addition::new("ttlMs", cache.ttl_ms.to_string()));
+        additions.push(if cache.private {
+            Addition::replacing("cacheScope", "\"private\"")
+        } else {
+            Addition::new("cacheScope", "\"public\"")
+        });
+    }
+    additions
 }
 
 /// The edits of a whole message that make its `result`, a part of it, one for a legacy client: without

@@ -2,9 +2,9 @@
 //!
 //! It is fed chunks, from a JSON body or from the data of an event alike, and gives them back as
 //! they came, cut where the top-level `id` stands so that another can be put there. It knows depth,
-//! strings and the keys of the top level; inside values it checks that strings close and brackets
-//! match and nothing else. Performs no I/O, and never holds more than the id, a short key and one
-//! byte a level.
+//! strings and the keys of the top level, and those of the `result` if members are to be added there;
+//! inside values it checks that strings close and brackets match and nothing else. Performs no I/O, and
+//! never holds more than the id, a short key and one byte a level.
 
 use std::collections::VecDeque;
 
@@ -14,15 +14,19 @@ use serde_json::value::RawValue;
 pub use error::ScanError;
 
 use cursor::{Cursor, StringEnd};
-use member::{MAX_RAW_KEY, Member};
+use member::{MAX_RAW_KEY, Member, unescaped};
 
+pub use addition::Addition;
+
+mod addition;
 mod cursor;
 mod error;
 mod member;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// A part of the message. All pieces in order are the message, byte for byte.
+/// A part of the message. All pieces but [`Added`](Self::Added) in order are the message, byte for
+/// byte, unless a value was to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Bytes to pass on as they are: a slice of a chunk, never empty.
@@ -30,6 +34,8 @@ pub enum Piece {
     /// The top-level `id`: a JSON string or number as it stood, at most [`MAX_ID`] bytes. There is
     /// at most one.
     Id(Bytes),
+    /// What the message lacked, or what takes the place of a value of the result.
+    Added(Bytes),
 }
 
 /// What a message is, by its top-level keys.
@@ -48,6 +54,12 @@ pub struct Scanner {
     /// The bytes that will close the open objects and arrays, innermost last.
     closers: Vec<u8>,
     state: State,
+    /// How many are open around the members whose keys are read: 1, or 2 in the result.
+    frame: usize,
+    /// What to add to the result.
+    additions: Vec<Addition>,
+    /// What takes the place of the next value, in the result.
+    replacement: Option<Bytes>,
     /// The key of the current top-level member.
     member: Option<Member>,
     /// The start of a top-level key, raw: as much as the longest known key can take, and one byte
@@ -72,6 +84,9 @@ impl Scanner {
             max_depth,
             closers: Vec::new(),
             state: State::Start,
+            frame: 1,
+            additions: Vec::new(),
+            replacement: None,
             member: None,
             key: Vec::new(),
             id: BytesMut::new(),
@@ -81,6 +96,13 @@ impl Scanner {
             offset: 0,
             failed: None,
         }
+    }
+
+    /// Makes the scanner add members to the `result`, if it is an object.
+    #[must_use]
+    pub fn adding(mut self, additions: Vec<Addition>) -> Self {
+        self.additions = additions;
+        self
     }
 
     /// Scans the next chunk and appends its pieces to `out`. An id that reaches the end of the
@@ -142,9 +164,13 @@ impl Scanner {
                         StringEnd::Closed => then.into(),
                         StringEnd::Open { escaped } => State::String { escaped, then },
                     };
-                    if then == Then::Id && matches!(self.state, State::AfterValue) {
-                        self.end_id(chunk.slice(from..cursor.at), out)?;
-                        from = cursor.at;
+                    if matches!(self.state, State::AfterValue) {
+                        if then == Then::Id {
+                            self.end_id(chunk.slice(from..cursor.at), out)?;
+                        }
+                        if then != Then::AfterValue {
+                            from = cursor.at;
+                        }
                     }
                 }
                 State::Number => {
@@ -155,6 +181,14 @@ impl Scanner {
                         from = cursor.at;
                     }
                 }
+                State::Replaced => {
+                    if is_scalar(byte) {
+                        cursor.at += 1;
+                    } else {
+                        from = cursor.at;
+                        self.state = State::AfterValue;
+                    }
+                }
                 _ if is_space(byte) => {
                     cursor.at += 1;
                     if matches!(self.state, State::Scalar) {
@@ -162,15 +196,32 @@ impl Scanner {
                     }
                 }
                 State::Value if self.member == Some(Member::Id) => {
-                    if from < cursor.at {
-                        out.push_back(Piece::Span(chunk.slice(from..cursor.at)));
-                    }
-                    from = cursor.at;
+                    span(chunk, &mut from, cursor.at, out);
                     self.state = match byte {
                         b'"' => State::String { escaped: false, then: Then::Id },
                         b'-' | b'0'..=b'9' => State::Number,
                         _ => return Err(ScanError::InvalidId),
                     };
+                    cursor.at += 1;
+                }
+                State::Value if self.replacement.is_some() && (byte == b'"' || is_scalar(byte)) => {
+                    span(chunk, &mut from, cursor.at, out);
+                    out.extend(self.replacement.take().map(Piece::Added));
+                    self.state = match byte {
+                        b'"' => State::String { escaped: false, then: Then::Replaced },
+                        _ => State::Replaced,
+                    };
+                    cursor.at += 1;
+                }
+                State::KeyOrEnd | State::Scalar | State::AfterValue
+                    if byte == b'}' && self.frame == RESULT =>
+                {
+                    span(chunk, &mut from, cursor.at, out);
+                    let empty = matches!(self.state, State::KeyOrEnd);
+                    out.extend(addition::missing(&self.additions, empty).map(Piece::Added));
+                    self.closers.pop();
+                    self.frame = 1;
+                    self.state = State::AfterValue;
                     cursor.at += 1;
                 }
                 _ => {
@@ -191,6 +242,9 @@ impl Scanner {
         chunk.advance(from);
         if matches!(self.state, State::Number | State::String { then: Then::Id, .. }) {
             return self.keep_id(&chunk);
+        }
+        if matches!(self.state, State::Replaced | State::String { then: Then::Replaced, .. }) {
+            return Ok(());
         }
         if !chunk.is_empty() {
             out.push_back(Piece::Span(chunk));
@@ -214,11 +268,20 @@ impl Scanner {
             (State::Colon, b':') => State::Value,
             (State::Value, _) => {
                 self.error |= self.member == Some(Member::Error) && byte != b'n';
+                self.replacement = None;
                 match byte {
                     b'"' => State::String { escaped: false, then: Then::AfterValue },
                     b'{' => {
+                        let members = self.frame == 1
+                            && self.member == Some(Member::Result)
+                            && !self.additions.is_empty();
                         self.open(b'}')?;
-                        State::Nested
+                        if members {
+                            self.frame = RESULT;
+                            State::KeyOrEnd
+                        } else {
+                            State::Nested
+                        }
                     }
                     b'[' => {
                         self.open(b']')?;
@@ -265,7 +328,7 @@ impl Scanner {
                         let offset = self.offset + cursor.at.saturating_sub(1) as u64;
                         return Err(ScanError::Unexpected { byte, offset });
                     }
-                    if self.closers.len() == 1 {
+                    if self.closers.len() == self.frame {
                         self.state = State::AfterValue;
                         return Ok(());
                     }
@@ -284,12 +347,17 @@ impl Scanner {
         match end {
             StringEnd::Open { escaped } => self.state = State::Key { escaped },
             StringEnd::Closed => {
-                self.member = Member::of_raw_key(&self.key)?;
+                if self.frame == RESULT {
+                    let key = unescaped(&self.key)?;
+                    self.replacement = key.and_then(|key| addition::see(&mut self.additions, &key));
+                } else {
+                    self.member = Member::of_raw_key(&self.key)?;
+                    if let Some(member) = self.member {
+                        self.see(member)?;
+                    }
+                }
                 self.key.clear();
                 self.state = State::Colon;
-                if let Some(member) = self.member {
-                    self.see(member)?;
-                }
             }
         }
         Ok(())
@@ -338,7 +406,7 @@ impl Scanner {
 }
 
 /// Where in the message the scanner is. White space may stand before all but `Nested`, `Key`,
-/// `String` and `Number`.
+/// `String`, `Number` and `Replaced`.
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// Before the opening brace.
@@ -359,6 +427,8 @@ enum State {
     Number,
     /// In another number or literal.
     Scalar,
+    /// In a number or literal that is replaced.
+    Replaced,
     /// Below the top level, outside strings.
     Nested,
     /// After a top-level value.
@@ -372,16 +442,25 @@ enum State {
 enum Then {
     Id,
     AfterValue,
+    Replaced,
     Nested,
 }
 
 impl From<Then> for State {
     fn from(then: Then) -> Self {
         match then {
-            Then::Id | Then::AfterValue => Self::AfterValue,
+            Then::Id | Then::AfterValue | Then::Replaced => Self::AfterValue,
             Then::Nested => Self::Nested,
         }
     }
+}
+
+/// Hands out what lies before `to`.
+fn span(chunk: &Bytes, from: &mut usize, to: usize, out: &mut VecDeque<Piece>) {
+    if *from < to {
+        out.push_back(Piece::Span(chunk.slice(*from..to)));
+    }
+    *from = to;
 }
 
 fn not_an_object(byte: u8) -> Option<&'static str> {
@@ -403,6 +482,9 @@ fn is_space(byte: u8) -> bool {
 fn is_scalar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
+
+/// How many objects are open around the members of the result.
+const RESULT: usize = 2;
 
 /// The longest id in bytes, quotes included. Ids are counters and UUIDs in practice; this leaves room
 /// for any scheme and bounds what is held of one that never ends.

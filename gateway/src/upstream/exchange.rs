@@ -368,7 +368,7 @@ impl Passing {
             Some(Kind::Response) => {
                 for piece in self.pieces.drain(..) {
                     out.push_back(Item::Chunk(match piece {
-                        Piece::Span(bytes) => bytes,
+                        Piece::Span(bytes) | Piece::Added(bytes) => bytes,
                         Piece::Id(answered) if names(&answered, id) => {
                             self.identified = true;
                             client_id.clone()

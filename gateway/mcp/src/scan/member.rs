@@ -1,5 +1,7 @@
 //! The keys of a message.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use super::ScanError;
@@ -18,15 +20,7 @@ impl Member {
     /// The member with this key. `raw` is the key as it stands, with the closing quote; what is
     /// longer than [`MAX_RAW_KEY`] is none of them.
     pub(super) fn of_raw_key(raw: &[u8]) -> Result<Option<Self>, ScanError> {
-        let Some((b'"', raw)) = raw.split_last().filter(|_| raw.len() <= MAX_RAW_KEY) else {
-            return Ok(None);
-        };
-        if memchr(b'\\', raw).is_none() {
-            return Ok(Self::of_key(raw));
-        }
-        let quoted = [b"\"", raw, b"\""].concat();
-        let key: String = serde_json::from_slice(&quoted).map_err(|_| ScanError::MalformedKey)?;
-        Ok(Self::of_key(key.as_bytes()))
+        Ok(unescaped(raw)?.and_then(|key| Self::of_key(&key)))
     }
 
     fn of_key(key: &[u8]) -> Option<Self> {
@@ -46,6 +40,19 @@ impl Member {
     }
 }
 
-/// The longest known keys have 6 characters; an escaped one takes 6 bytes, as in `\u0069`. One byte
-/// is the closing quote.
-pub(super) const MAX_RAW_KEY: usize = 37;
+/// The text of a key, `raw` being as in [`Member::of_raw_key`]; `None` of one that is too long.
+pub(super) fn unescaped(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, ScanError> {
+    let Some((b'"', raw)) = raw.split_last().filter(|_| raw.len() <= MAX_RAW_KEY) else {
+        return Ok(None);
+    };
+    if memchr(b'\\', raw).is_none() {
+        return Ok(Some(Cow::Borrowed(raw)));
+    }
+    let quoted = [b"\"", raw, b"\""].concat();
+    let key: String = serde_json::from_slice(&quoted).map_err(|_| ScanError::MalformedKey)?;
+    Ok(Some(Cow::Owned(key.into_bytes())))
+}
+
+/// The longest known keys, `resultType` and `cacheScope`, have 10 characters; an escaped one takes 6
+/// bytes, as in `\u0069`. One byte is the closing quote.
+pub(super) const MAX_RAW_KEY: usize = 61;

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 use serde_json::Value;
 
-use super::{Kind, MAX_ID, Piece, ScanError, Scanner};
+use super::{Addition, Kind, MAX_ID, Piece, ScanError, Scanner};
 
 const DEPTH: u16 = 16;
 
@@ -39,6 +39,7 @@ fn scan<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Scanned, ScanE
                 whole.extend_from_slice(&raw);
                 assert!(id.replace(raw).is_none(), "two ids");
             }
+            Piece::Added(added) => panic!("{added:?} was added"),
         }
     }
     Ok(Scanned { whole: whole.freeze(), id, kind: scanner.kind(), is_error: scanner.is_error() })
@@ -245,7 +246,7 @@ fn pieces_are_slices_of_the_chunks() {
             Piece::Span(Bytes::from(r#","x":1}"#)),
         ]
     );
-    for Piece::Span(bytes) | Piece::Id(bytes) in pieces {
+    for Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) in pieces {
         assert!(chunk.as_ptr_range().contains(&bytes.as_ptr()), "{bytes:?} was copied");
     }
 }
@@ -259,6 +260,84 @@ fn huge_strings_with_escapes_at_chunk_borders() {
         let scanned = scan(message.as_bytes().chunks(size)).expect("a valid message");
         assert_eq!(scanned.whole, message, "by {size}");
         assert_eq!(scanned.id, Some(Bytes::from("9")), "by {size}");
+    }
+}
+
+/// What comes out of a scanner that makes results modern.
+fn added<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<String, ScanError> {
+    let mut scanner = Scanner::new(DEPTH).adding(vec![
+        Addition::new("resultType", "\"complete\""),
+        Addition::replacing("cacheScope", "\"private\""),
+    ]);
+    let mut out = VecDeque::new();
+    for chunk in chunks {
+        scanner.feed(Bytes::copy_from_slice(chunk), &mut out)?;
+    }
+    scanner.finish()?;
+    let whole: Vec<u8> = out
+        .into_iter()
+        .flat_map(|piece| match piece {
+            Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) => {
+                assert!(!bytes.is_empty(), "an empty piece");
+                bytes
+            }
+        })
+        .collect();
+    Ok(String::from_utf8(whole).unwrap())
+}
+
+#[test]
+fn what_a_result_lacks_is_added_wherever_it_is_cut() {
+    let both = r#""resultType":"complete","cacheScope":"private""#;
+    let rows = [
+        (r#"{"id":1,"result":{}}"#, format!(r#"{{"id":1,"result":{{{both}}}}}"#)),
+        (r#"{"result":{ } ,"id":1}"#, format!(r#"{{"result":{{ {both}}} ,"id":1}}"#)),
+        (r#"{"result":{"a":[{}]},"id":1}"#, format!(r#"{{"result":{{"a":[{{}}],{both}}},"id":1}}"#)),
+        (r#"{"result":{"a":-1.5e3 }}"#, format!(r#"{{"result":{{"a":-1.5e3 ,{both}}}}}"#)),
+        (r#"{"result":{"a":true}}"#, format!(r#"{{"result":{{"a":true,{both}}}}}"#)),
+        (
+            r#"{"result":{"resultType":"task","b":{"cacheScope":1}}}"#,
+            r#"{"result":{"resultType":"task","b":{"cacheScope":1},"cacheScope":"private"}}"#.into(),
+        ),
+        (
+            r#"{"result":{"cacheScope" : "pub\"lic" , "resultType":"x"},"x":{"cacheScope":"public"}}"#,
+            r#"{"result":{"cacheScope" : "private" , "resultType":"x"},"x":{"cacheScope":"public"}}"#.into(),
+        ),
+        (
+            r#"{"result":{"result\u0054ype":1,"cacheScope":17}}"#,
+            r#"{"result":{"result\u0054ype":1,"cacheScope":"private"}}"#.into(),
+        ),
+        (
+            r#"{"result":{"cacheScope":{"a":"}"},"resultType":1, "id":2},"id":3}"#,
+            r#"{"result":{"cacheScope":{"a":"}"},"resultType":1, "id":2},"id":3}"#.into(),
+        ),
+        (r#"{"result":[{}],"id":1}"#, r#"{"result":[{}],"id":1}"#.into()),
+        (r#"{"error":{"code":1},"id":1}"#, r#"{"error":{"code":1},"id":1}"#.into()),
+        (r#"{"x":{},"result":null}"#, r#"{"x":{},"result":null}"#.into()),
+    ];
+    for (message, expected) in rows {
+        let bytes = message.as_bytes();
+        assert_eq!(added([bytes]).as_ref(), Ok(&expected));
+        for cut in 0..=bytes.len() {
+            assert_eq!(added([&bytes[..cut], &bytes[cut..]]).as_ref(), Ok(&expected), "at {cut}");
+        }
+        assert_eq!(added(bytes.chunks(1)), Ok(expected), "{message} byte by byte");
+    }
+}
+
+#[test]
+fn malformed_results_are_refused_when_members_are_added() {
+    for message in [
+        r#"{"result":{"a"}}"#,
+        r#"{"result":{"a":1,}}"#,
+        r#"{"result":{,}}"#,
+        r#"{"result":{"a":1]}"#,
+        r#"{"result":{"a":1"#,
+        r#"{"result":{"cacheScope":"x"#,
+        r#"{"result":{"cacheScope":1"#,
+    ] {
+        assert!(added([message.as_bytes()]).is_err(), "{message}");
+        assert!(added(message.as_bytes().chunks(1)).is_err(), "{message}");
     }
 }
 
@@ -304,6 +383,26 @@ fn escape(key: &str, mask: u8) -> String {
 }
 
 proptest! {
+    #[test]
+    fn results_get_what_they_lack_and_nothing_else(
+        members in prop::collection::vec(("[a-c]{0,2}|resultType|cacheScope|result", json()), 0..5),
+        pretty in any::<bool>(),
+        size in 1_usize..24,
+    ) {
+        let mut result: serde_json::Map<String, Value> = members.into_iter().collect();
+        let mut message = serde_json::json!({"a": {"result": {}}, "id": 1, "result": result});
+        let text = if pretty { format!("{message:#}") } else { message.to_string() };
+
+        let out: Value = serde_json::from_str(&added(text.as_bytes().chunks(size))?).unwrap();
+
+        result.entry("resultType").or_insert_with(|| "complete".into());
+        if !result.get("cacheScope").is_some_and(|scope| scope.is_object() || scope.is_array()) {
+            result.insert("cacheScope".into(), "private".into());
+        }
+        message["result"] = result.into();
+        prop_assert_eq!(out, message);
+    }
+
     #[test]
     fn any_message_in_any_chunks_comes_back_with_its_id(
         others in prop::collection::vec(("[a-h]{0,3}|jsonrpc|id2", json()), 0..5),
