@@ -171,7 +171,7 @@ impl Gateway {
                 table: table.clone(),
             },
             table,
-            sealer: secrets.sealer,
+            sealer: Arc::new(secrets.sealer),
             tombstones: Tombstones::default(),
             calls: InFlight::new(),
             streams: Streams::new(),

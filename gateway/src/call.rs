@@ -31,6 +31,7 @@ use order::Round;
 use crate::client::Client;
 use crate::home::{Home, Homes};
 use crate::inflight::Registration;
+use crate::session::Sealer;
 use crate::table::Table;
 use crate::telemetry::Outcome;
 use crate::upstream::exchange::{Exchange, Item};
@@ -85,14 +86,21 @@ pub(crate) struct Caller {
     pub(crate) registration: Option<Registration>,
 }
 
+/// What all calls use.
+#[derive(Debug, Clone)]
+pub(crate) struct Commons {
+    pub(crate) table: Arc<Table>,
+    pub(crate) homes: Arc<Homes>,
+    pub(crate) sealer: Arc<Sealer>,
+}
+
 /// A request under way.
 pub(crate) struct Call {
     order: Order,
     caller: Caller,
     upstream: Arc<Upstream>,
     slot: Arc<Slot>,
-    table: Arc<Table>,
-    homes: Arc<Homes>,
+    commons: Commons,
     stage: Stage,
     /// What the client is to see before anything else.
     ready: VecDeque<Event>,
@@ -148,8 +156,7 @@ impl Call {
         order: Order,
         caller: Caller,
         (upstream, slot): (Arc<Upstream>, Arc<Slot>),
-        table: Arc<Table>,
-        homes: Arc<Homes>,
+        commons: Commons,
     ) -> Self {
         let now = Instant::now();
         let mut call = Self {
@@ -157,8 +164,7 @@ impl Call {
             caller,
             upstream,
             slot,
-            table,
-            homes,
+            commons,
             stage: Stage::Over,
             ready: VecDeque::new(),
             round: None,
@@ -200,7 +206,8 @@ impl Call {
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let out = Outbound { id, body, client_id, may_be_lost, headers };
+        let additions = self.order.additions(&self.caller.client);
+        let out = Outbound { id, body, client_id, may_be_lost, headers, additions };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
@@ -362,7 +369,7 @@ impl Call {
             self.received = running.exchange.received();
             self.active = now;
         }
-        if self.table.renew(&self.caller.principal).is_none() {
+        if self.commons.table.renew(&self.caller.principal).is_none() {
             self.cancel_upstream();
             let message = "this API key is no longer valid";
             let answer = error_response(self.client_id(), UPSTREAM, message);
@@ -438,7 +445,7 @@ impl Drop for Call {
             return;
         }
         // Gone with its key, though: that ends calls.
-        if self.table.renew(&self.caller.principal).is_none() {
+        if self.commons.table.renew(&self.caller.principal).is_none() {
             self.cancel_upstream();
             self.finish(Outcome::Failed);
             return;

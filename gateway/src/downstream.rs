@@ -51,7 +51,7 @@ pub(crate) use sse::Streams;
 pub(crate) struct Downstream {
     pub(crate) table: Arc<Table>,
     pub(crate) authenticator: Authenticator,
-    pub(crate) sealer: Sealer,
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) tombstones: Tombstones,
     pub(crate) calls: Arc<InFlight>,
     pub(crate) streams: Streams,

@@ -23,6 +23,7 @@ mod session;
 mod source;
 mod state;
 mod table;
+mod task;
 mod telemetry;
 mod upstream;
 mod watchdog;

@@ -12,6 +12,9 @@ use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::ProtocolVersion;
 
+use crate::table::ServerId;
+use crate::task::TaskKey;
+
 /// How long a session lasts.
 pub(crate) const LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
 
@@ -102,9 +105,11 @@ fn names(principal: &Principal, scope: &Scope) -> Bytes {
 /// Names a key in the ids it sealed: the start of its hash.
 type KeyId = [u8; 4];
 
-/// Seals and opens session ids. The first key seals, all open.
+/// Seals and opens session ids, and ids of tasks. The first key seals, all open.
 pub(crate) struct Sealer {
     keys: Vec<(KeyId, LessSafeKey)>,
+    /// For ids of tasks, made from the same secrets.
+    tasks: Vec<TaskKey>,
 }
 
 impl fmt::Debug for Sealer {
@@ -115,8 +120,8 @@ impl fmt::Debug for Sealer {
 
 impl Sealer {
     /// `None` without a key.
-    pub(crate) fn new(keys: &[[u8; 32]]) -> Option<Self> {
-        let keys: Vec<_> = keys
+    pub(crate) fn new(secrets: &[[u8; 32]]) -> Option<Self> {
+        let keys: Vec<_> = secrets
             .iter()
             .filter_map(|key| {
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key);
@@ -124,7 +129,23 @@ impl Sealer {
                 Some((*hash.as_ref().first_chunk()?, LessSafeKey::new(unbound)))
             })
             .collect();
-        (!keys.is_empty()).then_some(Self { keys })
+        let tasks: Vec<_> = secrets.iter().filter_map(TaskKey::new).collect();
+        (!keys.is_empty() && tasks.len() == keys.len()).then_some(Self { keys, tasks })
+    }
+
+    /// The id of a server's task as the principal gets it.
+    pub(crate) fn seal_task(
+        &self,
+        server: &ServerId,
+        id: &str,
+        principal: &Principal,
+    ) -> Option<String> {
+        self.tasks.first()?.seal(server, id, principal)
+    }
+
+    /// The server of a task and the id it gave it. `None` if it is made up, or another's.
+    pub(crate) fn open_task(&self, id: &str, principal: &Principal) -> Option<(ServerId, String)> {
+        self.tasks.iter().find_map(|key| key.open(id, principal))
     }
 
     /// Begins a session of a principal and returns it with its id. `None` if there is no

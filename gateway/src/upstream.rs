@@ -38,7 +38,7 @@ mod watchers;
 
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
-pub(crate) use lodger::Visitor;
+pub(crate) use lodger::{Visitor, sealed};
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};

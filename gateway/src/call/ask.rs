@@ -186,7 +186,7 @@ impl Call {
             return self.fail(&Fault::Unknowable("more answers than ten rounds give it"));
         }
         let state = required.request_state.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
-        let home = self.caller.client.session().map(|session| self.homes.of(session));
+        let home = self.caller.client.session().map(|session| self.commons.homes.of(session));
         let capabilities = self.capabilities();
         let (sender, answers) = mpsc::channel(input::MAX_REQUESTS);
         let mut asking = Asking {

@@ -10,6 +10,8 @@ use mcp::input;
 use mcp::logging::Level;
 use mcp::modern::{self, Envelope};
 use mcp::object::{Change, change};
+use mcp::result::is_cacheable;
+use mcp::scan::Addition;
 use mcp::splice::{Edit, splice};
 use mcp::{Era, Message};
 use serde_json::value::RawValue;
@@ -126,6 +128,19 @@ impl Order {
             }));
         }
         headers
+    }
+
+    /// What an answer that is too large to hold gets on its way to a modern client.
+    pub(super) fn additions(&self, client: &Client) -> Vec<Addition> {
+        if client.era() == Era::Legacy {
+            return Vec::new();
+        }
+        let mut additions = vec![Addition::new("resultType", &b"\"complete\""[..])];
+        if is_cacheable(&self.method) {
+            additions.push(Addition::new("ttlMs", &b"0"[..]));
+            additions.push(Addition::replacing("cacheScope", &b"\"private\""[..]));
+        }
+        additions
     }
 
     /// The raw parameters of the client's message.

@@ -11,6 +11,7 @@ use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
 use mcp::splice::{Edit, splice};
+use mcp::task::{in_params, in_result};
 use mcp::tool::{CancelledParams, ProgressParams, is_own, text};
 use mcp::uri::uris;
 use mcp::{Era, Message};
@@ -21,6 +22,7 @@ use crate::client::Client;
 use crate::telemetry::Outcome;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
+use crate::upstream::sealed;
 use crate::upstream::unasked::withdraw;
 
 impl Call {
@@ -70,6 +72,7 @@ impl Call {
                     }
                 }
                 self.expose_uris(bytes, result, &mut edits);
+                edits.extend(self.seal_tasks(bytes, in_result(&self.order.method, result)));
                 Outcome::Ok
             }
             Answered::Error(error) => {
@@ -163,14 +166,27 @@ impl Call {
             {
                 None
             }
-            _ => Some(Event::Notification(bytes.clone())),
+            _ => {
+                let mut edits = self.seal_tasks(bytes, in_params(method, params));
+                Some(Event::Notification(splice(bytes, &mut edits)))
+            }
         }
+    }
+
+    /// Ids of tasks as the client knows them.
+    fn seal_tasks(&self, bytes: &Bytes, ids: Vec<&RawValue>) -> Vec<Edit<'static>> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let entry = self.upstream.entry();
+        let server = (entry.namespace.clone(), entry.name.clone());
+        sealed(&self.commons.sealer, &server, &self.caller.principal, bytes, ids)
     }
 
     /// The least severe log message a client of the legacy era wants, if it ever said.
     pub(super) fn level(&self) -> Option<Level> {
         let session = self.caller.client.session()?;
-        self.homes.get(session)?.level()
+        self.commons.homes.get(session)?.level()
     }
 
     /// Whether nothing comes because the client has not answered.

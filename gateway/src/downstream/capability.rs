@@ -17,7 +17,7 @@ pub(super) struct Offer<'a> {
 
 /// Of all servers together. It touches none and must hold for those that are added later: clients
 /// ask once (DESIGN §4). Without `listChanged` Claude Code drops every list_changed.
-const ALL: &str = r#"{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"completions":{},"logging":{}}"#;
+const ALL: &str = r#"{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"completions":{},"logging":{},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
 
 /// What is offered to a principal. `None` at the URL of a server that is not there for it.
 pub(super) fn offer<'a>(principal: &'a Principal, scope: &Scope) -> Option<Offer<'a>> {

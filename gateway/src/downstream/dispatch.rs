@@ -66,7 +66,13 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
             watch::Subscribing::Done(answer) => return Reply::Now(answer),
             watch::Subscribing::Passed(routed) => Ok(routed),
         },
-        (method, era) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method, era)),
+        ("tasks/get" | "tasks/cancel" | "tasks/update" | "tasks/result", _) => {
+            route::task(asked, &asker, app)
+        }
+        ("tasks/list", Era::Legacy) => {
+            route::tasks(asked, &asker, app).ok_or_else(|| unknown(asked.id, asked.method))
+        }
+        (method, _) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method)),
     };
     routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)
 }
@@ -89,7 +95,7 @@ pub(super) fn refuse(id: Id<'_>, code: i32, message: &str) -> Bytes {
     error_response(Some(id.as_json()), code, message)
 }
 
-fn unknown(id: Id<'_>, method: &str, _era: Era) -> Bytes {
+fn unknown(id: Id<'_>, method: &str) -> Bytes {
     refuse(id, METHOD_NOT_FOUND, &format!("method not found: {}", shortened(method)))
 }
 

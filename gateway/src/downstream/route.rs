@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_core::{Scope, ServerEntry};
-use mcp::Era;
-use mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RESOURCE_NOT_FOUND, UPSTREAM};
+use mcp::error::{
+    INVALID_PARAMS, INVALID_REQUEST, RESOURCE_NOT_FOUND, UPSTREAM, missing_capability,
+};
 use mcp::header::{ParamHeaders, expected_name};
 use mcp::members::members;
-use mcp::modern::{Meta, quoted};
+use mcp::modern::{Meta, declares_extension, quoted};
 use mcp::splice::Edit;
 use mcp::tool::{CallParams, text};
+use mcp::{Era, task};
 use serde_json::value::RawValue;
 
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, shortened};
-use crate::call::{Call, Caller, Order, Place};
+use crate::call::{Call, Caller, Commons, Order, Place};
 use crate::table::ServerId;
 use crate::upstream::Visitor;
 use crate::upstream::fault::Told;
@@ -160,6 +162,43 @@ pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed,
     Ok(routed.with_token(asked, token))
 }
 
+/// A request about a task, which its id leads to.
+pub(super) fn task(
+    asked: &Asked<'_>,
+    asker: &Asker<'_>,
+    app: &Downstream,
+) -> Result<Routed, Bytes> {
+    let capabilities = mcp::object::raw(asker.client.capabilities());
+    if asker.client.era() == Era::Modern && !declares_extension(capabilities, task::EXTENSION) {
+        let required = format!(r#"{{"extensions":{{"{}":{{}}}}}}"#, task::EXTENSION);
+        let message = format!("{} needs the extension {}", asked.method, task::EXTENSION);
+        return Err(missing_capability(Some(asked.id.as_json()), &required, &message));
+    }
+    let ([id], token) = read(asked, &["taskId"])?;
+    let (raw, id) = required(asked, id, "taskId")?;
+    let Asker { principal, scope, .. } = asker;
+    let opened = app.sealer.open_task(&id, principal).and_then(|(server, own)| {
+        let mut servers = principal.tenant.servers_for(scope, principal);
+        let of = |entry: &ServerEntry| (&entry.namespace, &entry.name) == (&server.0, &server.1);
+        Some((servers.find(|server| of(&server.entry))?, own))
+    });
+    let (server, own) = opened.ok_or_else(|| {
+        // One answer for what is made up, another's and gone.
+        refuse(asked.id, INVALID_PARAMS, "no such task of this key")
+    })?;
+    let mut routed = Routed::to(&server.entry).naming(asked, raw, &id, &own);
+    routed.replayable = asked.method == "tasks/get";
+    Ok(routed.with_token(asked, token))
+}
+
+/// The tasks of a server that keeps its clients apart: elsewhere they would be everybody's.
+pub(super) fn tasks(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Option<Routed> {
+    let routed = other(asked, asker)?;
+    let published = app.table.load();
+    let apart = published.upstreams.get(&routed.server)?.keeps_each_apart();
+    (apart && asker.client.session().is_some()).then_some(routed)
+}
+
 /// A method that we do not know: at the URL of one server it is that server's to know.
 pub(super) fn other(asked: &Asked<'_>, asker: &Asker<'_>) -> Option<Routed> {
     let Scope::Server(name) = asker.scope else { return None };
@@ -207,8 +246,14 @@ pub(super) fn start(
     let published = app.table.load();
     let gone = || refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again");
     let upstream = published.upstreams.get(&server).ok_or_else(gone)?;
-    let visitor =
-        Visitor { client: &client, principal, scope, table: &app.table, homes: &app.homes };
+    let visitor = Visitor {
+        client: &client,
+        principal,
+        scope,
+        table: &app.table,
+        sealer: &app.sealer,
+        homes: &app.homes,
+    };
     let slot = upstream.slot(&visitor).map_err(|fault| {
         let told = Told(server.1.as_str(), &fault).to_string();
         refuse(asked.id, UPSTREAM, &told)
@@ -234,7 +279,9 @@ pub(super) fn start(
     let (principal, scope) = (principal.clone(), scope.clone());
     let caller = Caller { client, principal, scope, streams, registration };
     let place = (upstream.clone(), slot);
-    Ok(Call::start(order, caller, place, app.table.clone(), app.homes.clone()))
+    let commons =
+        Commons { table: app.table.clone(), homes: app.homes.clone(), sealer: app.sealer.clone() };
+    Ok(Call::start(order, caller, place, commons))
 }
 
 /// Methods that are called often are not copied.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode, header};
 use mcp::message::MAX_DEPTH;
-use mcp::scan::{Kind, Piece, Scanner};
+use mcp::scan::{Addition, Kind, Piece, Scanner};
 use mcp::{Message, sse};
 use tokio::sync::mpsc;
 
@@ -51,6 +51,8 @@ pub(crate) struct Exchange {
     id: u64,
     /// JSON text of the id the client chose, for answers that pass through.
     client_id: Bytes,
+    /// What such answers have to say besides.
+    additions: Vec<Addition>,
     session: SessionUse,
     received: usize,
     ready: VecDeque<Item>,
@@ -139,7 +141,14 @@ impl Exchange {
     }
 
     const fn new(stage: Stage, id: u64, client_id: Bytes, session: SessionUse) -> Self {
-        Self { stage, id, client_id, session, received: 0, ready: VecDeque::new() }
+        let additions = Vec::new();
+        Self { stage, id, client_id, additions, session, received: 0, ready: VecDeque::new() }
+    }
+
+    /// The same, with members that answers which pass through must have.
+    pub(super) fn adding(mut self, additions: Vec<Addition>) -> Self {
+        self.additions = additions;
+        self
     }
 
     /// Whether a part of an answer was handed out, or the stream of events has begun: from then on
@@ -212,7 +221,7 @@ impl Exchange {
                 let (Stage::Json { body, .. }, true) = (stage, ok) else {
                     return Poll::Ready(Err(Fault::Garbage("an error of over 64 KiB".to_owned())));
                 };
-                let mut passing = Box::new(Passing::new());
+                let mut passing = Box::new(Passing::new(&self.additions));
                 passing.feed(start, self.id, &self.client_id, &mut self.ready)?;
                 self.stage = Stage::Through { body, passing };
             }
@@ -261,7 +270,9 @@ impl Exchange {
                     self.ready.push_back(Item::Message(event.data));
                 }
             }
-            Some(sse::Item::DataStart(_)) => *passing = Some(Box::new(Passing::new())),
+            Some(sse::Item::DataStart(_)) => {
+                *passing = Some(Box::new(Passing::new(&self.additions)));
+            }
             Some(sse::Item::DataChunk(chunk)) => {
                 if let Some(passing) = passing {
                     passing.feed(chunk, self.id, &self.client_id, &mut self.ready)?;
@@ -344,9 +355,9 @@ fn names(text: &[u8], id: u64) -> bool {
 }
 
 impl Passing {
-    fn new() -> Self {
+    fn new(additions: &[Addition]) -> Self {
         Self {
-            scanner: Scanner::new(MAX_DEPTH),
+            scanner: Scanner::new(MAX_DEPTH).adding(additions.to_vec()),
             pieces: VecDeque::new(),
             waiting: 0,
             identified: false,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
 use mcp::message::Outcome;
+use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -72,13 +73,15 @@ pub(crate) struct Outbound {
     pub(crate) may_be_lost: bool,
     /// What a modern server wants to see in the head.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a modern client wants to see in an answer that passes through.
+    pub(crate) additions: Vec<Addition>,
 }
 
 impl Outbound {
     /// A request of our own.
     pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let client_id = Bytes::from(id.to_string());
-        Self { id, body, client_id, may_be_lost: true, headers }
+        Self { id, body, client_id, may_be_lost: true, headers, additions: Vec::new() }
     }
 }
 
@@ -257,8 +260,8 @@ impl Leg {
 
     /// Sends a request.
     pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
-        let Outbound { id, body, client_id, may_be_lost, headers } = out;
-        match &self.link {
+        let Outbound { id, body, client_id, may_be_lost, headers, additions } = out;
+        let exchange = match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
                     false => SessionUse::None,
@@ -266,17 +269,18 @@ impl Leg {
                     true => SessionUse::Again,
                 };
                 let sending = self.post(upstream, body, headers);
-                Ok(Exchange::streamable(sending, id, client_id, session))
+                Exchange::streamable(sending, id, client_id, session)
             }
             LegLink::Modern { .. } => {
                 let sending = self.post(upstream, body, headers);
-                Ok(Exchange::streamable(sending, id, client_id, SessionUse::None))
+                Exchange::streamable(sending, id, client_id, SessionUse::None)
             }
             LegLink::Sse(stream) => {
                 let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
-                Ok(Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id))
+                Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id)
             }
-        }
+        };
+        Ok(exchange.adding(additions))
     }
 
     /// Sends a message that expects no answer and waits until it is accepted.

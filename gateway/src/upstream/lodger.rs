@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_core::{Principal, Scope, ServerEntry};
+use mcp::splice::{Edit, splice};
+use mcp::tool::text;
+use serde_json::value::RawValue;
 
 use super::slot::ClientKey;
 use crate::client::Client;
 use crate::home::{Home, Homes};
-use crate::table::Table;
+use crate::session::Sealer;
+use crate::table::{ServerId, Table};
 
 /// A client with a leg of its own. The leg declares what the client can do.
 #[derive(Debug, Clone)]
@@ -22,9 +26,10 @@ pub(crate) struct Lodger {
     pub(crate) sight: Sight,
 }
 
-/// How a client sees URIs.
+/// How a client sees URIs and tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Sight {
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) table: Arc<Table>,
     pub(crate) principal: Principal,
     pub(crate) scope: Scope,
@@ -37,6 +42,7 @@ pub(crate) struct Visitor<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) scope: &'a Scope,
     pub(crate) table: &'a Arc<Table>,
+    pub(crate) sealer: &'a Arc<Sealer>,
     pub(crate) homes: &'a Homes,
 }
 
@@ -56,6 +62,7 @@ impl Visitor<'_> {
 
     pub(crate) fn sight(&self) -> Sight {
         Sight {
+            sealer: self.sealer.clone(),
             table: self.table.clone(),
             principal: self.principal.clone(),
             scope: self.scope.clone(),
@@ -64,6 +71,22 @@ impl Visitor<'_> {
 }
 
 impl Sight {
+    /// A message of a server with the ids of tasks as the client knows them.
+    pub(crate) fn tasks(
+        &self,
+        server: &ServerEntry,
+        bytes: &Bytes,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Bytes {
+        let ids = mcp::task::in_params(method, params);
+        if ids.is_empty() {
+            return bytes.clone();
+        }
+        let server = (server.namespace.clone(), server.name.clone());
+        splice(bytes, &mut sealed(&self.sealer, &server, &self.principal, bytes, ids))
+    }
+
     /// The URI of a server as the client knows it, by the table of now.
     pub(crate) fn expose<'u>(&self, server: &ServerEntry, uri: &'u str) -> Cow<'u, str> {
         match self.table.renew(&self.principal) {
@@ -71,4 +94,20 @@ impl Sight {
             None => Cow::Borrowed(uri),
         }
     }
+}
+
+/// The edits that seal ids of tasks where they stand in a message.
+pub(crate) fn sealed(
+    sealer: &Sealer,
+    server: &ServerId,
+    principal: &Principal,
+    bytes: &[u8],
+    ids: Vec<&RawValue>,
+) -> Vec<Edit<'static>> {
+    let seal = |raw: &RawValue| {
+        let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
+        let sealed = sealer.seal_task(server, &text(raw)?, principal)?;
+        Some(Edit::owned(place, mcp::modern::quoted(&sealed).into_bytes()))
+    };
+    ids.into_iter().filter_map(seal).collect()
 }

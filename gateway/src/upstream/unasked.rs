@@ -94,8 +94,8 @@ impl Unasked {
             // Of a call that is over.
             "notifications/progress" => {}
             _ => {
-                if let Some(home) = self.home() {
-                    home.say(bytes.clone());
+                if let (Some(home), Some(lodger)) = (self.home(), &self.lodger) {
+                    home.say(lodger.sight.tasks(&upstream.entry(), bytes, method, params));
                 }
             }
         }
