@@ -17,9 +17,28 @@ use tokio::process::Command;
 /// Claude Code is 370 MB unpacked: ten minutes are a line of 5 Mbit/s.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
 
-const PACKAGE: &str = include_str!("../../clients/package.json");
-const PACKAGE_LOCK: &str = include_str!("../../clients/package-lock.json");
 const NPMRC: &str = include_str!("../../clients/.npmrc");
+
+/// A `package.json` and the lock that pins all of it.
+struct Packages {
+    package: &'static str,
+    lock: &'static str,
+}
+
+const CLAUDE: Packages = Packages {
+    package: include_str!("../../clients/package.json"),
+    lock: include_str!("../../clients/package-lock.json"),
+};
+
+const NODE: Packages = Packages {
+    package: include_str!("../../clients/node/package.json"),
+    lock: include_str!("../../clients/node/package-lock.json"),
+};
+
+const JAVASCRIPT: Packages = Packages {
+    package: include_str!("../../clients/javascript/package.json"),
+    lock: include_str!("../../clients/javascript/package-lock.json"),
+};
 
 /// A line of the Python SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,33 +67,58 @@ impl Sdk {
 
 /// The Claude Code binary.
 pub async fn claude() -> Result<PathBuf> {
-    let architecture = match consts::ARCH {
-        "x86_64" => "x64",
-        "aarch64" => "arm64",
-        other => bail!("there is no Claude Code for {other}: run these tests on x86_64 or aarch64"),
-    };
-    let place = Place::lock("claude-code").await?;
-    let binary = place
-        .directory
-        .join(format!("node_modules/@anthropic-ai/claude-code-linux-{architecture}/claude"));
-    let pins = format!("{architecture}\n{PACKAGE_LOCK}");
-    if place.holds(&pins, &binary) {
-        return Ok(binary);
+    let binary = format!("node_modules/@anthropic-ai/claude-code-linux-{}/claude", architecture()?);
+    let place = npm("claude-code", &CLAUDE, &binary).await?;
+
+    Ok(place.join(binary))
+}
+
+/// Node.js: a newer one than systems have.
+pub async fn node() -> Result<PathBuf> {
+    let binary = format!("node_modules/node-linux-{}/bin/node", architecture()?);
+    let place = npm("node", &NODE, &binary).await?;
+
+    Ok(place.join(binary))
+}
+
+/// The directory in whose `node_modules` the clients and servers in JavaScript are.
+pub async fn javascript() -> Result<PathBuf> {
+    npm("javascript", &JAVASCRIPT, "node_modules/mcp-remote/package.json").await
+}
+
+/// What npm packages call this machine.
+fn architecture() -> Result<&'static str> {
+    match consts::ARCH {
+        "x86_64" => Ok("x64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("these clients are not made for {other}: test on x86_64 or aarch64"),
+    }
+}
+
+/// A directory with these packages, of which `product` is one file.
+async fn npm(name: &str, packages: &Packages, product: &str) -> Result<PathBuf> {
+    let place = Place::lock(name).await?;
+    let product = place.directory.join(product);
+    let pins = format!("{}\n{}", architecture()?, packages.lock);
+    if place.holds(&pins, &product) {
+        return Ok(place.directory.clone());
     }
 
     place.clear()?;
-    for (name, content) in
-        [("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK), (".npmrc", NPMRC)]
-    {
+    for (name, content) in [
+        ("package.json", packages.package),
+        ("package-lock.json", packages.lock),
+        (".npmrc", NPMRC),
+    ] {
         fs::write(place.directory.join(name), content)?;
     }
     let mut npm = Command::new("npm");
     npm.arg("ci").current_dir(&place.directory);
     run(npm, "npm, which comes with Node.js (Debian: `apt-get install npm`)").await?;
-    ensure!(binary.is_file(), "npm installed no Claude Code for {}", consts::ARCH);
+    ensure!(product.is_file(), "npm installed no {}", product.display());
 
     place.stamp(&pins)?;
-    Ok(binary)
+    Ok(place.directory.clone())
 }
 
 /// A Python interpreter that has this line of the SDK.
