@@ -17,7 +17,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{process::Command, time};
 
 pub use fairway::{Demo, Gateway, endpoint};
-pub use manifests::{ALICE, BOB, Manifests};
+pub use manifests::{ALICE, BOB, Manifests, key_of};
 
 use super::{
     POLL,
