@@ -59,6 +59,8 @@ pub struct Exchange {
     pub method: Option<String>,
     /// The whole JSON-RPC message.
     pub message: Value,
+    /// The session that the request belongs to: its header, or the query of its URL.
+    pub session: Option<String>,
     /// The revision that the request names in its header.
     pub revision: Option<String>,
     /// The status, or nothing if the connection ended first.
@@ -246,11 +248,13 @@ async fn exchange(request: Request<Incoming>, wire: Arc<Wire>) -> Result<Respons
     let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let method = message["method"].as_str().map(str::to_owned);
     let (verb, path) = (head.method.to_string(), head.uri.path().to_owned());
-    let revision = head.headers.get("mcp-protocol-version");
-    let revision = revision.and_then(|revision| revision.to_str().ok()).map(str::to_owned);
+    let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+    let revision = header("mcp-protocol-version");
+    let session = header("mcp-session-id").or_else(|| head.uri.query().map(str::to_owned));
     let fault = wire.fault(method.as_deref());
     let abandoned = true;
-    let exchange = Exchange { verb, path, method, message, revision, status: None, abandoned };
+    let exchange =
+        Exchange { verb, path, method, message, session, revision, status: None, abandoned };
     let mut record = Record { wire: Arc::clone(&wire), exchange: Some(exchange) };
 
     let answer = match fault {
