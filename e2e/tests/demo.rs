@@ -6,7 +6,7 @@ use e2e::clients::{
     claude::{self, Claude},
     install::Sdk,
     model::{Model, Script},
-    python::{Mode, Sessions},
+    sessions::{Mode, Sessions},
     stage::{self, ALICE, BOB, Demo, Reference},
 };
 use serde_json::json;

@@ -5,7 +5,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        python::{Event, Mode, Sessions},
+        sessions::{Event, Mode, Sessions},
         stage,
     },
     cluster::release::HOME,

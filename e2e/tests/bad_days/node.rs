@@ -4,7 +4,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        python::{Mode, Sessions},
+        sessions::{Mode, Sessions},
         stage,
     },
     cluster::release::{HOME, RELEASE},
