@@ -85,6 +85,10 @@ def reason(error):
     return {"message": str(error) or repr(error), "code": getattr(known, "code", None)}
 
 
+# Seconds before a client listens again, as Claude Code waits.
+RELISTEN = 1
+
+
 class Session:
     def __init__(self, number, target):
         self.number = number
@@ -126,10 +130,18 @@ class Session:
         ready = asyncio.Event()
 
         async def events():
-            async with client.listen(tools_list_changed=True) as subscription:
-                ready.set()
-                async for _ in subscription:
-                    self.event("list_changed")
+            # The SDK leaves it to its user to listen again when the stream ends.
+            while True:
+                try:
+                    async with client.listen(tools_list_changed=True) as subscription:
+                        ready.set()
+                        async for _ in subscription:
+                            self.event("list_changed")
+                except Exception as error:
+                    if not ready.is_set():
+                        raise
+                    self.event("fault", **reason(error))
+                await asyncio.sleep(RELISTEN)
 
         task = tasks.create_task(events())
         await ready.wait()

@@ -135,7 +135,7 @@ impl Tap {
         faults.push_back((method.to_owned(), fault));
     }
 
-    /// Ends the event streams of all GET requests, as a proxy does that is told to stop.
+    /// Ends the streams that stay open, as a proxy does that is told to stop.
     pub fn end_streams(&self) {
         self.wire.stream_ends.send_modify(|ends| *ends += 1);
     }
@@ -228,6 +228,9 @@ impl Drop for Tap {
     }
 }
 
+/// Opens the stream of events of 2026-07-28.
+const LISTEN: &str = "subscriptions/listen";
+
 async fn accept(listener: TcpListener, wire: Arc<Wire>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -247,6 +250,7 @@ async fn exchange(request: Request<Incoming>, wire: Arc<Wire>) -> Result<Respons
     let body = body.collect().await?.to_bytes();
     let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let method = message["method"].as_str().map(str::to_owned);
+    let stays_open = head.method == Method::GET || method.as_deref() == Some(LISTEN);
     let (verb, path) = (head.method.to_string(), head.uri.path().to_owned());
     let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
     let revision = header("mcp-protocol-version");
@@ -260,7 +264,7 @@ async fn exchange(request: Request<Incoming>, wire: Arc<Wire>) -> Result<Respons
     let answer = match fault {
         Some(Fault::Status(status, text)) => refuse(status, text),
         Some(Fault::Drop) => Err(anyhow::anyhow!("dropped on request")),
-        None => wire.forward(Request::from_parts(head, Full::new(body))).await,
+        None => wire.forward(Request::from_parts(head, Full::new(body)), stays_open).await,
     };
     let number = record.answered(answer.as_ref().ok().map(|answer| answer.status().as_u16()));
     Ok(answer?.map(|body| BodyExt::boxed(Watched { body, wire, number, over: false })))
@@ -347,14 +351,17 @@ impl Wire {
         faults.remove(next).map(|(_, fault)| fault)
     }
 
-    async fn forward(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>> {
+    async fn forward(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        stays_open: bool,
+    ) -> Result<Response<Body>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         *request.uri_mut() = format!("http://{target}{path}").parse()?;
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&target)?);
-        let is_stream = request.method() == Method::GET;
         let answer = self.client.request(request).await?;
-        if !is_stream {
+        if !stays_open {
             return Ok(answer.map(|body| body.map_err(io::Error::other).boxed()));
         }
 
