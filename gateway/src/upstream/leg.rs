@@ -205,6 +205,15 @@ impl Leg {
         capabilities.is_some_and(|all| mcp::object::member(all.get(), feature).is_some())
     }
 
+    /// Whether the server says that it announces when a list changes.
+    pub(super) fn announces(&self, feature: &str) -> bool {
+        let capabilities = self.hello.capabilities.as_deref();
+        capabilities
+            .and_then(|all| mcp::object::member(all.get(), feature))
+            .and_then(|part| mcp::object::member(part, "listChanged"))
+            .is_some_and(|announces| announces == "true")
+    }
+
     /// Which era the server is spoken to in.
     pub(crate) const fn era(&self) -> Era {
         match self.link {
