@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use mcp::message::{Id, Outcome as Answered};
 use mcp::{Era, Message, modern};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::{Call, Event, Round, Stage};
 use crate::client::Client;
@@ -29,6 +31,9 @@ use crate::upstream::unasked::ask;
 
 /// How often a modern server may ask before it answers.
 const MAX_ROUNDS: usize = 10;
+/// How long further questions of a legacy server are waited for, so that its client is asked once: many
+/// times what a server takes to send two, and nothing to a person.
+const LINGER: Duration = Duration::from_millis(20);
 /// What a legacy server may ask a modern client at once.
 const MAX_HELD: usize = 16;
 
@@ -125,7 +130,8 @@ impl Call {
                         method: method.to_owned(),
                         params: params.map(ToOwned::to_owned),
                     });
-                    return Some(Event::Input);
+                    self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    return None;
                 }
             }
         }

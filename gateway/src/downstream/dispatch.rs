@@ -12,7 +12,7 @@ use super::Downstream;
 use super::list::List;
 use super::route::{self, Routed};
 use super::watch;
-use crate::call::Call;
+use crate::call::{Call, Trace};
 use crate::client::Client;
 
 /// A request of a client, read.
@@ -33,6 +33,7 @@ pub(super) struct Asker<'a> {
     pub(super) client: Client,
     /// Whether it takes more than the answer on the stream of the answer.
     pub(super) streams: bool,
+    pub(super) trace: Trace,
 }
 
 /// What comes of a request.

@@ -24,7 +24,7 @@ use super::events::EventBody;
 use super::listen::Seen;
 use super::reply::{self, Response};
 use super::{Arrival, Downstream, Target, answer, modern, read_body};
-use crate::call::US;
+use crate::call::{US, trace_of};
 use crate::client::Client;
 use crate::session::{MAX_CAPABILITIES, Session, SessionId, Terms, Transport};
 
@@ -84,7 +84,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             // Without a session a request is a one-shot, answered as JSON.
             let streams = accepts.events && session.is_some();
             let client = session.as_ref().map_or(Client::Legacy(None), Client::of);
-            let asker = Asker { principal: &principal, scope: &target.scope, client, streams };
+            let (principal, scope, trace) = (&principal, &target.scope, trace_of(&parts.headers));
+            let asker = Asker { principal, scope, client, streams, trace };
             match dispatch(&asked, asker, &app) {
                 Reply::Now(message) => reply::message(message),
                 Reply::Call(call) => answer::respond(&app, call, streams).await,

@@ -28,6 +28,7 @@ use super::{Link, Upstream};
 use crate::home::Home;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// How long a message that expects no answer may take to be accepted.
@@ -290,6 +291,21 @@ impl Leg {
             }
         };
         Ok(exchange.adding(additions))
+    }
+
+    /// Opens the stream again on which the answer to a request was to come, after an event.
+    pub(crate) fn resume(
+        &self,
+        upstream: &Upstream,
+        event: &HeaderValue,
+        id: u64,
+        client_id: Bytes,
+    ) -> Result<Exchange, Fault> {
+        let LegLink::Streamable { other, .. } = &self.link else { return Err(Fault::SessionLost) };
+        let listening = other.clone().listening();
+        let headers = vec![(LAST_EVENT_ID, event.clone())];
+        let sending = upstream.send(&listening, Method::GET, Bytes::new(), headers);
+        Ok(Exchange::streamable(sending, id, client_id, SessionUse::Again))
     }
 
     /// Sends a message that expects no answer and waits until it is accepted.
