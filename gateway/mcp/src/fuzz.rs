@@ -40,8 +40,8 @@ pub fn envelope(bytes: &[u8]) {
             let _ = input::InputRequired::parse(result);
             for method in ["tools/call", "tools/list", "prompts/get", "resources/read"] {
                 edited(bytes, to_modern(bytes, result, method, INFO, Cache::default()));
-                places(bytes, uri::uris(result, method));
-                places(bytes, task::in_result(method, result));
+                places(bytes, &uri::uris(result, method));
+                places(bytes, &task::in_result(method, result));
             }
             edited(bytes, to_legacy(bytes, result));
             let _ = result_type(result);
@@ -52,7 +52,7 @@ pub fn envelope(bytes: &[u8]) {
 fn call(bytes: &[u8], method: &str, params: Option<&RawValue>) {
     let _ = input::InputResponses::parse(params);
     let _ = subscription::stamp(bytes, params, "1");
-    places(bytes, task::in_params(method, params));
+    places(bytes, &task::in_params(method, params));
     let Ok(meta) = Meta::parse(params) else { return };
     let modern = edited(bytes, envelope_edits(bytes, params, &ENVELOPE));
     let Ok(Message::Request { params: made, .. } | Message::Notification { params: made, .. }) =
@@ -83,13 +83,13 @@ fn edited(bytes: &[u8], mut edits: Vec<Edit<'_>>) -> Bytes {
     out
 }
 
-fn places(bytes: &[u8], found: Vec<&RawValue>) {
-    let mut edits: Vec<_> = found
+fn places(bytes: &[u8], found: &[&RawValue]) {
+    let edits = found
         .iter()
         .map(|found| Edit::replace(bytes, found.get().as_bytes(), b"\"x\""))
         .map(|edit| edit.unwrap_or_else(|| unreachable!("found elsewhere")))
         .collect();
-    edited(bytes, std::mem::take(&mut edits));
+    edited(bytes, edits);
 }
 
 /// An event stream decodes alike however it is cut. The first byte tells how.
