@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::time::timeout;
 
 /// How long a check may take. The slowest, a hundred calls at once through mcp-remote, takes 2 s.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many calls are made at once.
 pub(crate) const PARALLEL: u32 = 100;

@@ -30,18 +30,15 @@ async fn every_client_uses_every_server() {
 
     let rows = play(&scene).await.unwrap();
 
-    println!("{} rows took {} s", rows.len(), begun.elapsed().as_secs());
-    let failures = table::failures(&scene, &rows);
-    for failure in &failures {
-        println!("{failure}");
-    }
+    println!("all of it took {} s", begun.elapsed().as_secs());
     let table = table::render(&scene, &rows);
     println!("{table}");
     if env::var("FAIRWAY_MATRIX").is_ok_and(|what| what == "write") {
         table::write(&table).unwrap();
     }
     assert_eq!(table::recorded().unwrap(), table, "run it again with FAIRWAY_MATRIX=write");
-    assert!(failures.is_empty(), "{} checks failed: see above", failures.len());
+    let failed = table.matches('✘').count() - table::PREFACE.matches('✘').count();
+    assert_eq!(failed, 0, "checks failed: the output names each");
 }
 
 /// The cells of each row. `FAIRWAY_MATRIX_ROWS=Python` plays only those rows whose title has this in it.

@@ -9,8 +9,9 @@ use e2e::clients::{
     sessions::{Library, Mode},
     tap::{Exchange, Tap},
 };
+use tokio::time::Instant;
 
-use crate::{checks::Cell, claude, inspector, scene::Scene, sessions};
+use crate::{checks::Cell, claude, inspector, scene::Scene, sessions, table};
 
 /// A client as it is configured.
 pub(crate) struct Row {
@@ -67,16 +68,21 @@ pub(crate) const ROWS: [Row; 19] = [
 impl Row {
     /// One cell for each server.
     pub(crate) async fn play(&self, scene: &Scene, number: usize) -> Result<Vec<Cell>> {
-        match &self.client {
-            ClaudeCode => claude::row(scene, number, self.transport).await,
-            Inspector(era) => inspector::row(scene, number, self.transport, *era).await,
+        let begun = Instant::now();
+        let transport = self.transport;
+        let cells = match &self.client {
+            ClaudeCode => claude::row(scene, number, transport).await?,
+            Inspector(era) => inspector::row(scene, number, transport, *era).await?,
             Client::Sdk(library, mode) => {
-                sessions::row(scene, number, self.transport, *library, *mode).await
+                sessions::row(scene, number, transport, *library, *mode).await?
             }
-            Remote(protocol) => {
-                sessions::remote_row(scene, number, self.transport, *protocol).await
-            }
+            Remote(protocol) => sessions::remote_row(scene, number, transport, *protocol).await?,
+        };
+        println!("{} took {} s", self.title, begun.elapsed().as_secs());
+        for failure in table::failures(scene, self, &cells) {
+            println!("{failure}");
         }
+        Ok(cells)
     }
 }
 

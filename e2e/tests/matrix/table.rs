@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use crate::{
     checks::{Cell, Check, Mark, Note},
-    rows::ROWS,
+    rows::{ROWS, Row},
     scene::Scene,
 };
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/MATRIX.md");
 
-const PREFACE: &str = "\
+/// What the table means.
+pub(crate) const PREFACE: &str = "\
 # Clients and servers
 
 Every client in the rows uses every server in the columns through one Fairway gateway, at `/sse` or `/mcp`, with a key
@@ -67,16 +68,14 @@ fn is_used(note: Note, rows: &[Option<Vec<Cell>>]) -> bool {
     cells.any(|cell| Check::ALL.into_iter().any(|check| cell.of(check) == Mark::Explained(note)))
 }
 
-/// What failed and why.
-pub(crate) fn failures(scene: &Scene, rows: &[Option<Vec<Cell>>]) -> Vec<String> {
+/// What failed in a row, and why.
+pub(crate) fn failures(scene: &Scene, row: &Row, cells: &[Cell]) -> Vec<String> {
     let mut failures = Vec::new();
-    for (row, cells) in ROWS.iter().zip(rows) {
-        for (column, cell) in scene.servers.columns.iter().zip(cells.iter().flatten()) {
-            for check in Check::ALL {
-                if let Mark::Failed(why) = cell.of(check) {
-                    failures
-                        .push(format!("✘ {} with {}: {check:?}: {why}", row.title, column.title));
-                }
+    for (column, cell) in scene.servers.columns.iter().zip(cells) {
+        for check in Check::ALL {
+            if let Mark::Failed(why) = cell.of(check) {
+                let (client, server) = (row.title, column.title);
+                failures.push(format!("✘ {client} with {server}: {check:?}: {why}"));
             }
         }
     }
