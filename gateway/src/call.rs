@@ -16,6 +16,7 @@ use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{CANCELLED, UPSTREAM, error_response};
 use mcp::tool::cancelled;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 mod ask;
@@ -112,6 +113,8 @@ pub(crate) struct Call {
     /// What a legacy server asks a modern client, and for how long more is waited for.
     held: Vec<Held>,
     linger: Option<Pin<Box<Sleep>>>,
+    /// What such a server asks elsewhere than with its answer.
+    questions: Option<mpsc::Receiver<Bytes>>,
     /// What the client was asked under its own session: withdrawn with the call.
     asked: Vec<(Arc<Home>, u64)>,
     replayed: bool,
@@ -177,6 +180,7 @@ impl Call {
             rounds: 0,
             held: Vec::new(),
             linger: None,
+            questions: None,
             asked: Vec::new(),
             replayed: false,
             resumes: 0,
@@ -218,6 +222,9 @@ impl Call {
         let out = Outbound { id, body, client_id, may_be_lost, headers, additions };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
+        if leg.is_lodged() && self.caller.client.era() == Era::Modern {
+            self.questions = Some(leg.attend());
+        }
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
         Ok(())
     }
@@ -330,6 +337,12 @@ impl Call {
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let Stage::Running(running) = &mut self.stage else { return Poll::Ready(None) };
+        if let Some(questions) = &mut self.questions
+            && let Poll::Ready(Some(question)) = questions.poll_recv(cx)
+        {
+            let (leg, id) = (running.leg.clone(), running.id);
+            return Poll::Ready(self.translate(&question, &leg, id));
+        }
         match ready!(running.exchange.poll_next(cx)) {
             Ok(Some(Item::Message(message))) => {
                 let (leg, id) = (running.leg.clone(), running.id);

@@ -67,7 +67,7 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
             watch::Subscribing::Done(answer) => return Reply::Now(answer),
             watch::Subscribing::Passed(routed) => Ok(routed),
         },
-        ("tasks/get" | "tasks/cancel" | "tasks/update" | "tasks/result", _) => {
+        ("tasks/get" | "tasks/cancel" | "tasks/update", _) | ("tasks/result", Era::Legacy) => {
             route::task(asked, &asker, app)
         }
         ("tasks/list", Era::Legacy) => {

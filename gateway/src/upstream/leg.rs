@@ -12,6 +12,7 @@ use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -102,8 +103,8 @@ impl Leg {
         };
         let leg = Arc::new(leg);
         leg.unasked.opened(&leg);
-        if let Some(home) = leg.unasked.home() {
-            leg.lodge(upstream, home).await;
+        if lodger.is_some() {
+            leg.lodge(upstream).await;
         }
         Ok(leg)
     }
@@ -173,8 +174,9 @@ impl Leg {
     }
 
     /// Brings a new session to where its client is: the log level, and an ear for the server.
-    async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>, home: &Home) {
-        if let Some(level) = home.level().filter(|_| self.offers("logging")) {
+    async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>) {
+        let level = self.home().and_then(|home| home.level());
+        if let Some(level) = level.filter(|_| self.offers("logging")) {
             let id = self.next_id();
             let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
             let body = request(id, "logging/setLevel", &params);
@@ -231,6 +233,11 @@ impl Leg {
     /// Whether it is a client's own.
     pub(crate) fn is_lodged(&self) -> bool {
         self.unasked.is_lodged()
+    }
+
+    /// What the server asks besides its answers, for a call whose client has no stream.
+    pub(crate) fn attend(&self) -> mpsc::Receiver<Bytes> {
+        self.unasked.attend()
     }
 
     /// Hears a message that came with a call and is not of it.

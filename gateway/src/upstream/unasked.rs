@@ -1,6 +1,6 @@
 //! What a server says that belongs to no call: on a stream of its own, or on that of HTTP+SSE.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use mcp::Message;
@@ -10,11 +10,15 @@ use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::{CancelledParams, text};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
 use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
 use crate::home::{Home, Question};
+
+/// Questions of a server that wait for one call.
+const QUESTIONS: usize = 16;
 
 /// Hears what comes on a leg and belongs to no call.
 #[derive(Debug)]
@@ -24,12 +28,30 @@ pub(crate) struct Unasked {
     lodger: Option<Lodger>,
     /// Known once the leg is open.
     leg: OnceLock<Weak<Leg>>,
+    /// Calls on the leg whose client can be asked with their answer only.
+    calls: Mutex<Vec<mpsc::Sender<Bytes>>>,
 }
 
 impl Unasked {
     pub(super) fn new(upstream: &Arc<Upstream>, lodger: Option<&Lodger>) -> Arc<Self> {
         let upstream = Arc::downgrade(upstream);
-        Arc::new(Self { upstream, lodger: lodger.cloned(), leg: OnceLock::new() })
+        let (lodger, calls) = (lodger.cloned(), Mutex::default());
+        Arc::new(Self { upstream, lodger, leg: OnceLock::new(), calls })
+    }
+
+    /// What the server asks besides its answers, for a call of a client that has no stream. Which of
+    /// several calls it is for the server does not say: the latest takes it.
+    pub(super) fn attend(&self) -> mpsc::Receiver<Bytes> {
+        let (call, questions) = mpsc::channel(QUESTIONS);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.retain(|call| !call.is_closed());
+        calls.push(call);
+        questions
+    }
+
+    fn ask_a_call(&self, bytes: &Bytes) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().rev().any(|call| call.try_send(bytes.clone()).is_ok())
     }
 
     pub(super) fn opened(&self, leg: &Arc<Leg>) {
@@ -137,6 +159,9 @@ impl Unasked {
                 return;
             }
             home.withdraw(number);
+        }
+        if method != "ping" && self.home().is_none() && self.ask_a_call(bytes) {
+            return;
         }
         leg.decline(upstream, id.as_json(), method);
     }
