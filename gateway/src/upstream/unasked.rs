@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
+use crate::client::may_be_asked;
 use crate::home::{Home, Question};
 
 /// Hears what comes on a leg and belongs to no call.
@@ -52,7 +53,9 @@ impl Unasked {
             Message::Notification { method, params } => {
                 self.notification(&upstream, bytes, method, *params);
             }
-            Message::Request { id, method, .. } => self.request(&upstream, bytes, *id, method),
+            Message::Request { id, method, params } => {
+                self.request(&upstream, bytes, *id, method, *params);
+            }
             // Somebody else's answer, or a late one.
             Message::Response { .. } => {}
         }
@@ -127,9 +130,17 @@ impl Unasked {
         withdraw(home, &leg, bytes, params.request_id)
     }
 
-    fn request(&self, upstream: &Arc<Upstream>, bytes: &Bytes, id: Id<'_>, method: &str) {
+    fn request(
+        &self,
+        upstream: &Arc<Upstream>,
+        bytes: &Bytes,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
         let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
         if method != "ping"
+            && self.may_be_asked(method, params)
             && let Some(home) = self.home()
             && let Some((number, message)) = ask(home, upstream, &leg, bytes, id)
         {
@@ -139,6 +150,12 @@ impl Unasked {
             home.withdraw(number);
         }
         leg.decline(upstream, id.as_json(), method);
+    }
+
+    fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+        let capabilities = self.lodger.as_ref().map(|lodger| &lodger.capabilities[..]);
+        let capabilities = capabilities.and_then(|text| std::str::from_utf8(text).ok());
+        may_be_asked(capabilities.unwrap_or_default(), method, params)
     }
 }
 
