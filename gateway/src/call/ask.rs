@@ -101,7 +101,7 @@ impl Call {
         leg: &Arc<Leg>,
     ) -> Option<Event> {
         match &self.caller.client {
-            _ if method == "ping" => {}
+            client if method == "ping" || !client.may_be_asked(method, params) => {}
             Client::Legacy(_) => {
                 if let Some(home) = leg.home()
                     && let Some((number, message)) = ask(home, &self.upstream, leg, bytes, id)
@@ -118,11 +118,10 @@ impl Call {
                 }
             }
             Client::Modern(_) => {
-                let capabilities = self.capabilities();
+                // There are words for what the protocol knows only.
                 if leg.is_lodged()
                     && self.held.len() < MAX_HELD
                     && modern::required_capability(method, params).is_some()
-                    && modern::declares(capabilities.as_deref(), method, params)
                 {
                     self.held.push(Held {
                         key: format!("{method}-{}", self.rounds + self.held.len() + 1),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
+use crate::client::may_be_asked;
 use crate::home::{Home, Question};
 
 /// Questions of a server that wait for one call.
@@ -74,7 +75,9 @@ impl Unasked {
             Message::Notification { method, params } => {
                 self.notification(&upstream, bytes, method, *params);
             }
-            Message::Request { id, method, .. } => self.request(&upstream, bytes, *id, method),
+            Message::Request { id, method, params } => {
+                self.request(&upstream, bytes, *id, method, *params);
+            }
             // Somebody else's answer, or a late one.
             Message::Response { .. } => {}
         }
@@ -149,9 +152,17 @@ impl Unasked {
         withdraw(home, &leg, bytes, params.request_id)
     }
 
-    fn request(&self, upstream: &Arc<Upstream>, bytes: &Bytes, id: Id<'_>, method: &str) {
+    fn request(
+        &self,
+        upstream: &Arc<Upstream>,
+        bytes: &Bytes,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
         let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
         if method != "ping"
+            && self.may_be_asked(method, params)
             && let Some(home) = self.home()
             && let Some((number, message)) = ask(home, upstream, &leg, bytes, id)
         {
@@ -164,6 +175,12 @@ impl Unasked {
             return;
         }
         leg.decline(upstream, id.as_json(), method);
+    }
+
+    fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+        let capabilities = self.lodger.as_ref().map(|lodger| &lodger.capabilities[..]);
+        let capabilities = capabilities.and_then(|text| std::str::from_utf8(text).ok());
+        may_be_asked(capabilities.unwrap_or_default(), method, params)
     }
 }
 
