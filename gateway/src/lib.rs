@@ -11,6 +11,7 @@ mod authn;
 mod call;
 mod config;
 mod downstream;
+mod http1;
 mod inflight;
 mod listener;
 mod publisher;

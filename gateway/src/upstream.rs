@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::{CallMetrics, Telemetry};
 
 mod client;
+mod connection;
 mod connector;
 mod egress;
 pub(crate) mod exchange;
 pub(crate) mod fault;
 pub(crate) mod leg;
 mod pool;
+mod request;
 mod slot;
 mod standing;
 mod stream;
