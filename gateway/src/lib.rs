@@ -14,6 +14,7 @@ mod client;
 mod config;
 mod downstream;
 mod home;
+mod http1;
 mod inflight;
 mod listener;
 mod parked;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::{CallMetrics, Telemetry};
 
 mod client;
+mod connection;
 mod connector;
 mod ear;
 mod egress;
@@ -28,6 +29,7 @@ pub(crate) mod leg;
 mod lists;
 mod lodger;
 mod pool;
+mod request;
 mod slot;
 mod standing;
 mod stream;

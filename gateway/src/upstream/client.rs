@@ -3,28 +3,24 @@
 //! A connection has no task of its own: whoever waits for its answer polls it. That saves two
 //! wake-ups a call, which is more than everything else the gateway does with it.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
-use http_body::{Body as _, Frame};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::Response;
 use tokio::time::Instant;
 
-use super::connector::{Connector, Stream};
+use super::connection::{Answer, Connection, Failure};
+use super::connector::Connector;
 use super::fault::Fault;
+pub(crate) use super::request::{Request, Template};
+use crate::http1::Decoder;
 use crate::worker;
 
 /// Servers commonly close an idle connection after 5 s; ours go first.
 const IDLE: Duration = Duration::from_secs(4);
-/// Largest buffer of a connection: how much is read before others have their turn.
-const MAX_BUFFER: usize = 64 * 1024;
 /// Idle connections a worker keeps.
 const MAX_IDLE: usize = 256;
 
@@ -33,20 +29,11 @@ const MAX_IDLE: usize = 256;
 pub(crate) struct HttpClient {
     connector: Connector,
     /// By worker, so that the locks are free.
-    idle: Box<[Mutex<Vec<Connection>>]>,
+    idle: Box<[Mutex<Idle>]>,
 }
 
-/// A connection on which a request can be sent.
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    /// `None` once it ended: dropped at once, for that is what fails a request it never took.
-    driver: Option<Pin<Box<Driver>>>,
-    used: Instant,
-}
-
-/// What reads and writes on a connection.
-type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+/// Connections that wait, the last one used at the end. Boxed: they move with every call.
+type Idle = Vec<Box<Connection>>;
 
 /// A request under way.
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Fault>> + Send>>;
@@ -59,19 +46,21 @@ impl HttpClient {
 
     /// Sends a request. A connection that turns out to be closed before the request was written is
     /// replaced; nothing is ever written twice.
-    pub(crate) fn send(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Sending {
+    pub(crate) fn send(self: &Arc<Self>, request: Request) -> Sending {
         let client = self.clone();
         Box::pin(async move {
-            let mut request = request;
             loop {
-                let (connection, used) = match client.take() {
+                let (mut connection, used) = match client.take() {
                     Some(connection) => (connection, true),
-                    None => (Connection::open(&client.connector).await?, false),
+                    None => (Box::new(Connection::new(client.connector.connect().await?)), false),
                 };
-                match connection.send(request, &client).await {
-                    Ok(response) => return Ok(response),
-                    Err((_, Some(unsent))) if used => request = unsent,
-                    Err((fault, _)) => return Err(fault),
+                match connection.exchange(&request).await {
+                    Ok(Answer { response, decoder, persists }) => {
+                        let keeper = Keeper { connection, client, persists };
+                        return Ok(response.map(|()| Body { decoder, keeper: Some(keeper) }));
+                    }
+                    Err(Failure::Unsent(_)) if used => {}
+                    Err(Failure::Unsent(fault) | Failure::Sent(fault)) => return Err(fault),
                 }
             }
         })
@@ -80,17 +69,17 @@ impl HttpClient {
     /// Closes connections that were idle for too long.
     pub(crate) fn sweep(&self) {
         for idle in &self.idle {
-            let fresh = |connection: &Connection| connection.used.elapsed() < IDLE;
-            idle.lock().unwrap_or_else(PoisonError::into_inner).retain(fresh);
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|connection| connection.used.elapsed() < IDLE);
         }
     }
 
-    fn here(&self) -> Option<&Mutex<Vec<Connection>>> {
+    fn here(&self) -> Option<&Mutex<Idle>> {
         // Threads that are no workers share the connections of control.
         self.idle.get(worker::index()).or_else(|| self.idle.first())
     }
 
-    fn take(&self) -> Option<Connection> {
+    fn take(&self) -> Option<Box<Connection>> {
         let mut idle = self.here()?.lock().unwrap_or_else(PoisonError::into_inner);
         // The last one used is the least likely to be closed.
         let connection = idle.pop()?;
@@ -102,7 +91,7 @@ impl HttpClient {
         None
     }
 
-    fn put(&self, mut connection: Connection) {
+    fn put(&self, mut connection: Box<Connection>) {
         connection.used = Instant::now();
         let Some(idle) = self.here() else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,97 +101,34 @@ impl HttpClient {
     }
 }
 
-impl Connection {
-    async fn open(connector: &Connector) -> Result<Self, Fault> {
-        let stream = connector.connect().await?;
-        let (sender, driver) = http1::Builder::new()
-            .writev(false)
-            .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
-    }
-
-    /// The head of the answer. A request that was not written is given back.
-    async fn send(
-        mut self,
-        request: Request<Full<Bytes>>,
-        client: &Arc<HttpClient>,
-    ) -> Result<Response<Body>, (Fault, Option<Request<Full<Bytes>>>)> {
-        let answered = {
-            let mut answer = pin!(self.sender.try_send_request(request));
-            std::future::poll_fn(|cx| {
-                drive(&mut self.driver, cx);
-                answer.as_mut().poll(cx)
-            })
-            .await
-        };
-        match answered {
-            Ok(response) => {
-                let keeper = Some((self, client.clone()));
-                Ok(response.map(|incoming| Body { incoming, keeper }))
-            }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err((error.into_error().into(), unsent))
-            }
-        }
-    }
-}
-
-/// Reads and writes what can be. Why a connection ended is told by the answer it ended in.
-fn drive<D: Future + Unpin>(driver: &mut Option<D>, cx: &mut Context<'_>) {
-    if let Some(running) = driver
-        && Pin::new(running).poll(cx).is_ready()
-    {
-        *driver = None;
-    }
-}
-
 /// The body of an answer. Read to its end, it gives the connection back.
 #[derive(Debug)]
 pub(crate) struct Body {
-    incoming: Incoming,
-    keeper: Option<(Connection, Arc<HttpClient>)>,
+    decoder: Decoder,
+    /// `None` once the body is over or broke off.
+    keeper: Option<Keeper>,
+}
+
+/// A connection in use, and who takes it back.
+#[derive(Debug)]
+struct Keeper {
+    connection: Box<Connection>,
+    client: Arc<HttpClient>,
+    /// It can serve again after the answer.
+    persists: bool,
 }
 
 impl Body {
     /// The next bytes; trailers are skipped.
-    pub(crate) fn poll_data(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
-        loop {
-            match ready!(self.poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Some(Err(error)) => {
-                    self.keeper = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => return Poll::Ready(None),
-            }
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        let Some(keeper) = &mut self.keeper else { return Poll::Ready(None) };
+        let data = ready!(keeper.connection.poll_data(&mut self.decoder, cx));
+        match &data {
+            Some(Ok(_)) if !keeper.connection.is_over(&mut self.decoder) => {}
+            Some(Ok(_)) | None => self.give_back(),
+            Some(Err(_)) => self.keeper = None,
         }
-    }
-
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if frame.is_pending()
-            && let Some((connection, _)) = &mut self.keeper
-        {
-            drive(&mut connection.driver, cx);
-            frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        }
-        if matches!(frame, Poll::Ready(None)) || self.incoming.is_end_stream() {
-            self.give_back(cx);
-        }
-        frame
+        Poll::Ready(data)
     }
 
     /// Gives the connection back if nothing is left to read, without waiting for more.
@@ -214,62 +140,13 @@ impl Body {
         .await;
     }
 
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        let Some((mut connection, client)) = self.keeper.take() else { return };
-        // One more poll lets the driver see that the answer is over and want the next request.
-        drive(&mut connection.driver, cx);
-        if connection.driver.is_some() && connection.sender.is_ready() {
+    fn give_back(&mut self) {
+        let Some(Keeper { mut connection, client, persists }) = self.keeper.take() else { return };
+        if persists && connection.settle() {
             client.put(connection);
         }
     }
 }
 
-/// What requests to one URL have in common.
-#[derive(Debug, Clone)]
-pub(crate) struct Template {
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Template {
-    /// For a URL of the origin; `host` overrides the URL's own.
-    pub(crate) fn new(url: &Uri, host: Option<&HeaderValue>) -> Self {
-        let mut headers = HeaderMap::new();
-        let own = || HeaderValue::from_str(url.authority()?.as_str()).ok();
-        if let Some(host) = host.cloned().or_else(own) {
-            headers.insert(header::HOST, host);
-        }
-        let path = url.path_and_query().cloned();
-        // On a connection of one's own the target is the path alone (RFC 9112 §3.2.1).
-        Self { uri: path.map_or_else(Uri::default, Uri::from), headers }
-    }
-
-    pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    /// For messages: takes an answer as JSON or as events.
-    pub(crate) fn posting(self) -> Self {
-        let both = HeaderValue::from_static("application/json, text/event-stream");
-        self.with(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .with(header::ACCEPT, both)
-    }
-
-    /// For a stream of events.
-    pub(crate) fn listening(self) -> Self {
-        self.with(header::ACCEPT, HeaderValue::from_static("text/event-stream"))
-    }
-
-    pub(crate) fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-
-    pub(crate) fn holds(&self, name: &header::HeaderName) -> bool {
-        self.headers.contains_key(name)
-    }
-}
+#[cfg(test)]
+mod tests;

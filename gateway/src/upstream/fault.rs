@@ -93,18 +93,3 @@ impl fmt::Display for Told<'_> {
         })
     }
 }
-
-impl From<hyper::Error> for Fault {
-    fn from(error: hyper::Error) -> Self {
-        Self::Closed(root_cause(&error))
-    }
-}
-
-/// The innermost cause says it best, and none of them holds a URL.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
