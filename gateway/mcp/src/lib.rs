@@ -6,9 +6,12 @@
 
 #![warn(missing_docs)]
 
+pub mod bridge;
 pub mod completion;
 pub mod era;
 pub mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod header;
 pub mod input;
 pub mod lifecycle;
