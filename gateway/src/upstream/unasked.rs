@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
-use crate::home::{Home, Question};
+use crate::home::Home;
 
 /// Hears what comes on a leg and belongs to no call.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ impl Unasked {
     pub(super) fn opened(&self, leg: &Arc<Leg>) {
         // A leg is opened once.
         let _ = self.leg.set(Arc::downgrade(leg));
+    }
+
+    /// The leg and its server, as long as they are there.
+    pub(super) fn place(&self) -> Option<(Arc<Upstream>, Arc<Leg>)> {
+        Some((self.upstream.upgrade()?, self.leg.get()?.upgrade()?))
     }
 
     /// The client whose leg it is, if it can be spoken to.
@@ -151,9 +156,7 @@ pub(crate) fn ask(
     bytes: &Bytes,
     id: Id<'_>,
 ) -> Option<(u64, Bytes)> {
-    let theirs = bytes.slice_ref(id.as_json().as_bytes());
-    let question = Question::Leg { upstream: upstream.clone(), leg: leg.clone(), id: theirs };
-    let number = home.ask(question)?;
+    let number = home.ask_for(upstream, leg, id.as_json().as_bytes())?;
     let text = number.to_string();
     let edit = Edit::replace(bytes, id.as_json().as_bytes(), text.as_bytes())?;
     Some((number, splice(bytes, &mut [edit])))
