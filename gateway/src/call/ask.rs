@@ -17,8 +17,9 @@ use mcp::message::{Id, Outcome as Answered};
 use mcp::{Era, Message, modern};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use super::{Call, Event, Round, Stage};
+use super::{Call, Event, Round, Stage, TICK};
 use crate::client::Client;
 use crate::home::Question;
 use crate::parked::Request;
@@ -101,6 +102,8 @@ impl Call {
                 if let Some(home) = leg.home()
                     && let Some((number, message)) = ask(home, &self.upstream, leg, bytes, id)
                 {
+                    // Those that are answered need not be withdrawn.
+                    self.asked.retain(|(home, question)| home.waits(*question));
                     if self.caller.streams {
                         self.asked.push((home.clone(), number));
                         return Some(Event::Notification(message));
@@ -151,6 +154,16 @@ impl Call {
         input::input_required(self.client_id().unwrap_or("null"), &requests, state)
     }
 
+    /// Resolves when the key of the client is not good any more: nobody polls a call that waits.
+    pub(crate) fn revoked(&self) -> impl Future<Output = ()> + use<> {
+        let (table, principal) = (self.commons.table.clone(), self.caller.principal.clone());
+        async move {
+            while table.renew(&principal).is_some() {
+                sleep(TICK).await;
+            }
+        }
+    }
+
     /// Goes on with what a modern client answered. `id` is the JSON text of its new request's id,
     /// `token` that of its progress token.
     pub(crate) fn resume(&mut self, id: Bytes, token: Option<Bytes>, answers: &Answers) {
@@ -158,8 +171,8 @@ impl Call {
         let Stage::Running(running) = &mut self.stage else { return };
         running.exchange.answer_to(id.clone());
         self.order.id = id;
-        let place = self.order.token.take().map_or((0, 0), |(_, place)| place);
-        self.order.token = token.map(|token| (token, place));
+        // A server that was told of no token makes no progress known.
+        self.order.token = self.order.token.take().and_then(|(_, place)| Some((token?, place)));
         let leg = running.leg.clone();
         self.held.retain(|held| {
             let Some((_, answer)) = answers.iter().find(|(key, _)| *key == held.key) else {

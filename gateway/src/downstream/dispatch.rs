@@ -69,7 +69,8 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
         ("tasks/get" | "tasks/cancel" | "tasks/update" | "tasks/result", _) => {
             route::task(asked, &asker, app)
         }
-        ("tasks/list", Era::Legacy) => {
+        // The modern era has none, and no session to tell whose tasks they are.
+        ("tasks/list", _) => {
             route::tasks(asked, &asker, app).ok_or_else(|| unknown(asked.id, asked.method))
         }
         (method, _) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method)),
