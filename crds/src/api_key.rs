@@ -220,7 +220,8 @@ pub struct Access {
     pub servers: Vec<String>,
 
     /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are
-    /// wildcards. All of them when left out.
+    /// wildcards. All of them when left out. All tools, left out or `*`, means the server's prompts
+    /// and resources too; tools that are named are these tools alone.
     #[serde(default = "everything")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = not_empty())]

@@ -141,7 +141,8 @@ pub struct Rule {
     pub servers: Vec<String>,
 
     /// Names of tools as the server itself calls them, without the prefix; `*` and `?` are
-    /// wildcards. All of them when left out.
+    /// wildcards. All of them when left out. A rule for all tools, left out or `*`, is for the
+    /// server's prompts and resources too; one that names tools is for these tools alone.
     #[serde(default = "everything")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = not_empty())]

@@ -245,8 +245,8 @@ pub enum SessionMode {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tools {
-    /// What is put before the name of each tool, so that the tools of different servers have
-    /// different names. Default: the name of this resource and `_`. An empty string leaves the
+    /// What is put before the name of each tool and each prompt, so that those of different servers
+    /// have different names. Default: the name of this resource and `_`. An empty string leaves the
     /// names as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]

@@ -1,20 +1,31 @@
 """Holds sessions of the official MCP SDK (line 1 or 2, whichever is installed) for a test that speaks JSON lines.
 
-    python sessions.py '{"url": …, "transport": "http" | "sse", "mode": "auto" | "legacy", "headers": …, "sessions": N}'
+    python sessions.py '{"mode": "auto" | "legacy" | "2026-07-28", "targets": [TARGET, …]}'
 
-Opens all sessions and writes {"event": "open", "protocol": REVISION} for each, with its number in "session". Then
-every line read, {"id": I, "session": S, "do": "list" | "call" | "close", …}, is answered by a line with the same id
-and either "ok" or "error"; commands of one session overlap. What happens by itself is an event: "list_changed",
-"progress", "fault" (the transport says so) and "lost" (the session ended and nobody closed it).
+A TARGET is {"url": …, "transport": "http" | "sse", "headers": …}, or {"command": […], "env": …} for a process that is
+spoken to over its standard input and output. Opens a session with each and writes {"event": "open", "protocol":
+REVISION} for it, with its number in "session". Then every line read, {"id": I, "session": S, "do": …, …}, is answered
+by a line with the same id and either "ok" or "error"; commands of one session overlap. They are
+
+    list     the names of the tools
+    call     "name", "arguments", "progress" (whether to ask for it), "digest" (whether a hash does for the text),
+             "cancel" (whether to cancel it at its first progress)
+    close
+
+What happens by itself is an event: "list_changed", "progress", "fault" (the transport says so) and "lost" (the session
+ended and nobody closed it).
 """
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import sys
 import traceback
 
+from mcp import types
 from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 try:
@@ -33,27 +44,37 @@ def say(message):
     print(json.dumps(message), flush=True)
 
 
-def transport():
-    headers = options["headers"]
-    if options["transport"] == "sse":
-        return sse_client(options["url"], headers=headers)
+def transport(target):
+    if "command" in target:
+        program, *arguments = target["command"]
+        return stdio_client(StdioServerParameters(command=program, args=arguments, env=target["env"]))
+    headers = target["headers"]
+    if target["transport"] == "sse":
+        return sse_client(target["url"], headers=headers)
     # The timeouts that the SDK's own client has; httpx would end an idle stream after 5 s.
     client = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(30, read=300))
-    return streamable_http_client(options["url"], http_client=client)
+    return streamable_http_client(target["url"], http_client=client)
 
 
 @contextlib.asynccontextmanager
-async def connect(on_message):
+async def connect(target, on_message):
     """A session of either line, and the revision it speaks."""
     if Client is not None:
         # Without a cache every list is one request.
-        client = Client(transport(), mode=options["mode"], message_handler=on_message, cache=None)
+        client = Client(transport(target), mode=options["mode"], message_handler=on_message, cache=None)
         async with client:
             yield client, client.protocol_version
         return
-    async with transport() as (read, write, *_):
+    async with transport(target) as (read, write, *_):
         async with ClientSession(read, write, message_handler=on_message) as session:
             yield session, (await session.initialize()).protocolVersion
+
+
+async def cancel_request(session, request_id):
+    """Line 1 leaves it to the caller to tell the server; line 2 does when the task ends that waits for the call."""
+    params = types.CancelledNotificationParams(requestId=request_id, reason="a test wants it no more")
+    notification = types.CancelledNotification(method="notifications/cancelled", params=params)
+    await session.send_notification(types.ClientNotification(notification))
 
 
 def reason(error):
@@ -64,9 +85,14 @@ def reason(error):
     return {"message": str(error) or repr(error), "code": getattr(known, "code", None)}
 
 
+# Seconds before a client listens again, as Claude Code waits.
+RELISTEN = 1
+
+
 class Session:
-    def __init__(self, number):
+    def __init__(self, number, target):
         self.number = number
+        self.target = target
         self.commands = asyncio.Queue()
 
     def event(self, name, **details):
@@ -83,7 +109,7 @@ class Session:
     async def live(self):
         """The session's whole life: the SDK wants it opened, used and closed by one task."""
         try:
-            async with connect(self.on_message) as (client, protocol), asyncio.TaskGroup() as tasks:
+            async with connect(self.target, self.on_message) as (client, protocol), asyncio.TaskGroup() as tasks:
                 listener = await self.listen(client, protocol, tasks)
                 self.event("open", protocol=protocol)
                 while (command := await self.commands.get())["do"] != "close":
@@ -104,10 +130,18 @@ class Session:
         ready = asyncio.Event()
 
         async def events():
-            async with client.listen(tools_list_changed=True) as subscription:
-                ready.set()
-                async for _ in subscription:
-                    self.event("list_changed")
+            # The SDK leaves it to its user to listen again when the stream ends.
+            while True:
+                try:
+                    async with client.listen(tools_list_changed=True) as subscription:
+                        ready.set()
+                        async for _ in subscription:
+                            self.event("list_changed")
+                except Exception as error:
+                    if not ready.is_set():
+                        raise
+                    self.event("fault", **reason(error))
+                await asyncio.sleep(RELISTEN)
 
         task = tasks.create_task(events())
         await ready.wait()
@@ -122,6 +156,8 @@ class Session:
     async def perform(self, client, command):
         if command["do"] == "list":
             return sorted(tool.name for tool in (await client.list_tools()).tools)
+        if command.get("cancel"):
+            return await self.cancelled_call(client, command)
 
         async def on_progress(progress, total, message):
             self.event("progress", progress=progress, message=message)
@@ -131,11 +167,34 @@ class Session:
         result = await client.call_tool(name, arguments, progress_callback=on_progress)
         text = "\n".join(block.text for block in result.content if block.type == "text")
         is_error = result.is_error if Client is not None else result.isError
+        if command.get("digest"):
+            text = f"{len(text)} {hashlib.sha256(text.encode()).hexdigest()}"
         return {"text": text, "is_error": bool(is_error)}
+
+    async def cancelled_call(self, client, command):
+        """Says how the call ended after it was cancelled; an answer is the end of one that was not."""
+        begun = asyncio.Event()
+
+        async def on_progress(progress, total, message):
+            begun.set()
+
+        request_id = getattr(client, "_request_id", None)
+        call = client.call_tool(command["name"], command["arguments"], progress_callback=on_progress)
+        call = asyncio.ensure_future(call)
+        progressed = asyncio.ensure_future(begun.wait())
+        await asyncio.wait([call, progressed], return_when=asyncio.FIRST_COMPLETED)
+        if call.done():
+            progressed.cancel()
+            return {"text": f"ended by itself: {call.exception() or call.result()}", "is_error": True}
+        if request_id is not None:
+            await cancel_request(client, request_id)
+        call.cancel()
+        await asyncio.wait([call])
+        return {"text": "cancelled", "is_error": False}
 
 
 async def main():
-    sessions = [Session(number) for number in range(options["sessions"])]
+    sessions = [Session(number, target) for number, target in enumerate(options["targets"])]
     async with asyncio.TaskGroup() as tasks:
         for session in sessions:
             tasks.create_task(session.live())

@@ -53,14 +53,24 @@ def add_server():
     draft = pathlib.Path(manifests, f".{NAME}.draft")
     draft.write_text(json.dumps(manifest))
     draft.rename(pathlib.Path(manifests, f"{NAME}.yaml"))
+    wait_backends([NAME])
+
+
+def remove_server():
+    """Takes it away again: a gateway would keep its stream open, and the suite waits until nobody is connected."""
+    pathlib.Path(manifests, f"{NAME}.yaml").unlink()
+    wait_backends([])
+
+
+def wait_backends(backends):
     last = None
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         last = json.load(urllib.request.urlopen(f"{gateway}/health", timeout=DEADLINE))
-        if last.get("backends") == [NAME]:
+        if last.get("backends") == backends:
             return
         time.sleep(0.02)
-    raise TimeoutError(f"the gateway serves no {NAME}: {last}")
+    raise TimeoutError(f"the gateway serves {last}, not {backends}")
 
 
 async def fill_in(_, form):
@@ -111,6 +121,7 @@ async def main():
     transport = streamable_http_client(f"{gateway}/mcp/{NAME}", http_client=http)
     async with Client(transport, mode=mode, elicitation_callback=fill_in, cache=None) as client:
         await use(client)
+    remove_server()
 
 
 asyncio.run(main())

@@ -1,20 +1,23 @@
-//! Real, pinned MCP clients for the tests: Claude Code and both lines of the Python SDK, and what they are set against.
+//! Real, pinned MCP clients for the tests, and what they are set against.
 //!
 //! They are installed once, under `target/clients` ([`install`]). [`claude`] runs Claude Code, whose model is a
-//! scripted stub ([`model`]); [`python`] holds many SDK sessions in one process. [`tap`] is a reverse proxy that
-//! records and breaks what passes, [`hop`] one that only adds a header, and [`stage`] starts the demo, the gateway and a
-//! reference server. [`conformance`] runs the official suite.
+//! scripted stub ([`model`]); [`sessions`] holds many sessions of the Python or TypeScript SDK in one process, also
+//! through mcp-remote ([`bridge`]); [`inspector`] runs the Inspector's CLI; [`conformance`] the official suite. [`tap`]
+//! is a reverse proxy that records and breaks what passes, [`hop`] one that only adds a header, and [`stage`] starts the
+//! demo, the gateway and the servers.
 //!
 //! Every wait has a deadline, every process dies with its handle, and a test that panics prints what they wrote.
 
+pub mod bridge;
 pub mod claude;
 pub mod conformance;
 mod endpoint;
 pub mod hop;
+pub mod inspector;
 pub mod install;
 pub mod model;
 pub mod process;
-pub mod python;
+pub mod sessions;
 pub mod stage;
 pub mod tap;
 

@@ -1,6 +1,6 @@
 //! The cluster that the other tests run in: it comes up, works, and comes back from anything.
 
-use std::{fs, net::Ipv4Addr, time::Duration};
+use std::{fs, io::ErrorKind, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, Component, Namespace, dns};
@@ -65,6 +65,21 @@ async fn ingress_and_services_lead_to_pods() {
     assert!(through_ingress.ends_with("web /outside\n"), "{through_ingress}");
     // A pod that reaches itself through its Service needs its address changed on the way.
     assert_eq!(through_service, "200\nweb /inside\n");
+}
+
+#[tokio::test]
+async fn what_is_sent_to_a_pod_that_is_gone_does_not_leave_the_host() {
+    let cluster = Cluster::shared().await.unwrap();
+    if !cluster.is_own() {
+        return;
+    }
+    // The last address of the range is given to no pod.
+    let nobody = (Ipv4Addr::new(10, 244, 0, 255), 8080);
+
+    let connected = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(nobody)).await;
+
+    let refused = connected.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::HostUnreachable, "{refused}");
 }
 
 #[tokio::test]

@@ -26,6 +26,13 @@ struct Scene {
 }
 
 impl Scene {
+    /// With a Claude Code that begins with `initialize`.
+    async fn of_sessions() -> Result<Self> {
+        let scene = Self::set().await?;
+        Ok(Self { claude: scene.claude.beginning_with_initialize(), ..scene })
+    }
+
+    /// With a Claude Code that over HTTP asks for 2026-07-28.
     async fn set() -> Result<Self> {
         let scratch = TempDir::new()?;
         let reference = Reference::start("").await?;
@@ -75,7 +82,7 @@ fn texts(outcome: &Outcome) -> Vec<&str> {
 
 #[tokio::test]
 async fn one_404_is_replayed_in_a_new_session() {
-    let scene = Scene::set().await.unwrap();
+    let scene = Scene::of_sessions().await.unwrap();
     scene.tap.break_next("tools/call", Fault::Status(404, ""));
 
     let outcome = scene.play(Transport::Http, add(add(Script::new(), 5), 6)).await.unwrap();
@@ -86,7 +93,7 @@ async fn one_404_is_replayed_in_a_new_session() {
 
 #[tokio::test]
 async fn a_404_for_each_call_fails_them_and_nothing_after() {
-    let scene = Scene::set().await.unwrap();
+    let scene = Scene::of_sessions().await.unwrap();
     // Each call is tried again in a new session.
     for _ in 0..4 {
         scene.tap.break_next("tools/call", Fault::Status(404, "no such session"));
@@ -103,7 +110,15 @@ async fn a_404_for_each_call_fails_them_and_nothing_after() {
 
 #[tokio::test]
 async fn a_call_refused_on_the_way_fails_alone() {
-    let scene = Scene::set().await.unwrap();
+    refused_calls_fail_alone(Scene::of_sessions().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_call_of_2026_07_28_refused_on_the_way_fails_alone() {
+    refused_calls_fail_alone(Scene::set().await.unwrap()).await;
+}
+
+async fn refused_calls_fail_alone(scene: Scene) {
     let faults = [
         Fault::Status(502, "the proxy found no one"),
         Fault::Status(503, "the proxy is full"),
@@ -143,7 +158,7 @@ async fn a_call_refused_on_the_way_fails_alone() {
 
 #[tokio::test]
 async fn a_stream_of_streamable_http_that_ends_is_opened_again() {
-    let scene = Scene::set().await.unwrap();
+    let scene = Scene::of_sessions().await.unwrap();
     let (script, broken) = gated_add(Script::new(), 5);
     let (script, healed) = gated_add(script, 6);
     let script = script.call(&claude::tool("two_add"), json!({"a": 6, "b": 1}));
@@ -164,6 +179,31 @@ async fn a_stream_of_streamable_http_that_ends_is_opened_again() {
 
     assert_eq!(texts(&outcome), ["5", "6", "7"]);
     assert_eq!(scene.initialized(), sessions, "the end of a stream cost the session");
+}
+
+#[tokio::test]
+async fn what_2026_07_28_listens_to_is_listened_to_again_when_it_ends() {
+    let scene = Scene::set().await.unwrap();
+    let (script, broken) = gated_add(Script::new(), 5);
+    let (script, healed) = gated_add(script, 6);
+    let script = script.call(&claude::tool("two_add"), json!({"a": 6, "b": 1}));
+    let model = Model::start(script).await.unwrap();
+    let listens = |exchange: &Exchange| exchange.is("subscriptions/listen");
+
+    let run = scene.run(Transport::Http, &model).unwrap();
+    broken.reached().await.unwrap();
+    scene.tap.wait_count("subscriptions/listen", 1, listens).await.unwrap();
+    let listening = scene.tap.count(listens);
+    scene.tap.end_streams();
+    broken.open();
+    healed.reached().await.unwrap();
+    scene.tap.wait_count("subscriptions/listen", listening + 1, listens).await.unwrap();
+    add_server_two(&scene).await.unwrap();
+    healed.open();
+    let outcome = run.finish().await.unwrap();
+
+    assert_eq!(texts(&outcome), ["5", "6", "7"]);
+    assert_eq!(scene.initialized(), 0, "it fell back");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use e2e::clients::{
     claude::{self, Claude},
     install::Sdk,
     model::{Model, Script},
-    python::{Event, Mode, Sessions},
+    sessions::{Event, Mode, Sessions},
     stage::Reference,
     tap::{Fault, Tap},
     within,

@@ -8,7 +8,7 @@ use e2e::clients::{
     claude::{self, Claude},
     install::Sdk,
     model::{Gate, Model, Script},
-    python::{Mode, Sessions},
+    sessions::{Mode, Sessions},
     stage::{self, ALICE, Gateway, Manifests, Reference},
     tap::{Exchange, Tap},
 };

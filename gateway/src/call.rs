@@ -16,7 +16,7 @@ use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{CANCELLED, UPSTREAM, error_response};
 use mcp::tool::cancelled;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 mod ask;
@@ -24,7 +24,7 @@ mod order;
 mod translate;
 
 pub(crate) use ask::digest;
-pub(crate) use order::{Order, Place, US};
+pub(crate) use order::{Order, Place, Trace, US, trace_of};
 
 use ask::{Asking, Held};
 use order::Round;
@@ -47,6 +47,8 @@ const TICK: Duration = Duration::from_millis(800);
 const TURN: usize = 32;
 /// How long an answer may take before the client is shown a sign of life (DESIGN §4).
 const SOON: Duration = Duration::from_secs(5);
+/// How often a server may end the stream of one call before the answer.
+const MAX_RESUMES: usize = 100;
 /// How long a cancelled request may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the rest of a stream is read after its answer, so that the connection can serve again.
@@ -108,11 +110,15 @@ pub(crate) struct Call {
     /// What the client answered to a modern server, and how often it was asked.
     round: Option<Round>,
     rounds: usize,
-    /// What a legacy server asks a modern client.
+    /// What a legacy server asks a modern client, and for how long more is waited for.
     held: Vec<Held>,
+    linger: Option<Pin<Box<Sleep>>>,
+    /// What such a server asks elsewhere than with its answer.
+    questions: Option<mpsc::Receiver<Bytes>>,
     /// What the client was asked under its own session: withdrawn with the call.
     asked: Vec<(Arc<Home>, u64)>,
     replayed: bool,
+    resumes: usize,
     /// Part of the answer is out: nothing but the rest of it may follow.
     committed: bool,
     late: bool,
@@ -133,6 +139,8 @@ enum Stage {
     Opening(BoxFuture<'static, Result<Arc<Leg>, Fault>>),
     /// The request is out.
     Running(Box<Running>),
+    /// A stream that ended before the answer is opened again.
+    Resuming(BoxFuture<'static, Result<Box<Running>, Fault>>),
     /// A modern server waits for answers of a legacy client.
     Asking(Box<Asking>),
     Over,
@@ -171,8 +179,11 @@ impl Call {
             round: None,
             rounds: 0,
             held: Vec::new(),
+            linger: None,
+            questions: None,
             asked: Vec::new(),
             replayed: false,
+            resumes: 0,
             committed: false,
             late: false,
             started: now,
@@ -203,7 +214,7 @@ impl Call {
         // Only a modern server is told with each request.
         let level = (era == Era::Modern).then(|| self.level()).flatten();
         let body = self.order.compose(id, era, &self.caller.client, level, self.round.as_ref());
-        let headers = if era == Era::Modern { self.order.head() } else { Vec::new() };
+        let headers = self.order.head(era);
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
@@ -211,6 +222,9 @@ impl Call {
         let out = Outbound { id, body, client_id, may_be_lost, headers, additions };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
+        if leg.is_lodged() && self.caller.client.era() == Era::Modern {
+            self.questions = Some(leg.attend());
+        }
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
         Ok(())
     }
@@ -297,26 +311,77 @@ impl Call {
                 self.active = Instant::now();
                 Poll::Ready(self.answered(answer))
             }
-            // The server waits for the client, whom others ask.
-            Stage::Running(_) if !self.held.is_empty() => Poll::Pending,
-            Stage::Running(running) => match ready!(running.exchange.poll_next(cx)) {
-                Ok(Some(Item::Message(message))) => {
-                    let (leg, id) = (running.leg.clone(), running.id);
-                    Poll::Ready(self.translate(&message, &leg, id))
+            // The client is asked when the server has asked all it wants to know; after that the server
+            // waits for it.
+            Stage::Running(_) if !self.held.is_empty() => {
+                let Some(linger) = &mut self.linger else { return Poll::Pending };
+                if linger.as_mut().poll(cx).is_ready() {
+                    self.linger = None;
+                    return Poll::Ready(Some(Event::Input));
                 }
-                Ok(Some(Item::Chunk(chunk))) => {
-                    self.committed = true;
-                    Poll::Ready(Some(Event::Chunk(chunk)))
+                self.poll_running(cx)
+            }
+            Stage::Running(_) => self.poll_running(cx),
+            Stage::Resuming(resuming) => {
+                let resumed = ready!(resuming.as_mut().poll(cx));
+                self.active = Instant::now();
+                match resumed {
+                    Ok(running) => self.stage = Stage::Running(running),
+                    Err(fault) => return Poll::Ready(Some(self.fail(&fault))),
                 }
-                Ok(Some(Item::End { error })) => {
-                    self.finish(if error { Outcome::Error } else { Outcome::Ok });
-                    Poll::Ready(Some(Event::End))
-                }
-                Ok(None) => Poll::Ready(self.recover(Fault::Closed("no answer came".to_owned()))),
-                Err(fault) => Poll::Ready(self.recover(fault)),
-            },
+                Poll::Ready(None)
+            }
             Stage::Over => Poll::Pending,
         }
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let Stage::Running(running) = &mut self.stage else { return Poll::Ready(None) };
+        if let Some(questions) = &mut self.questions
+            && let Poll::Ready(Some(question)) = questions.poll_recv(cx)
+        {
+            let (leg, id) = (running.leg.clone(), running.id);
+            return Poll::Ready(self.translate(&question, &leg, id));
+        }
+        match ready!(running.exchange.poll_next(cx)) {
+            Ok(Some(Item::Message(message))) => {
+                let (leg, id) = (running.leg.clone(), running.id);
+                Poll::Ready(self.translate(&message, &leg, id))
+            }
+            Ok(Some(Item::Chunk(chunk))) => {
+                self.committed = true;
+                Poll::Ready(Some(Event::Chunk(chunk)))
+            }
+            Ok(Some(Item::End { error })) => {
+                self.finish(if error { Outcome::Error } else { Outcome::Ok });
+                Poll::Ready(Some(Event::End))
+            }
+            Ok(None) => Poll::Ready(self.resume_stream()),
+            Err(fault) => Poll::Ready(self.recover(fault)),
+        }
+    }
+
+    /// A stream that ended before the answer goes on elsewhere if the server said how (2025-11-25,
+    /// basic/transports, resumability).
+    fn resume_stream(&mut self) -> Option<Event> {
+        let lost = Fault::Closed("no answer came".to_owned());
+        if self.resumes >= MAX_RESUMES || self.cancelled_at.is_some() {
+            return self.recover(lost);
+        }
+        let Stage::Running(running) = &self.stage else { return None };
+        let Some((event, pause)) = running.exchange.resumable() else { return self.recover(lost) };
+        self.resumes += 1;
+        let Stage::Running(running) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return None;
+        };
+        let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
+        self.stage = Stage::Resuming(Box::pin(async move {
+            sleep(pause).await;
+            let Running { leg, id, .. } = *running;
+            let exchange = leg.resume(&upstream, &event, id, client_id)?;
+            Ok(Box::new(Running { exchange, leg, id }))
+        }));
+        None
     }
 
     /// Tells a server of the legacy era that nobody wants the answer any more. To a modern one the

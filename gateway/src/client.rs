@@ -1,8 +1,9 @@
 //! Who is on the other side of a request, as far as servers need to know.
 
 use bytes::Bytes;
-use mcp::Era;
 use mcp::logging::Level;
+use mcp::{Era, modern};
+use serde_json::value::RawValue;
 
 use crate::session::{Session, SessionId};
 
@@ -66,6 +67,11 @@ impl Client {
         std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty()).unwrap_or(NOTHING)
     }
 
+    /// Whether a server may ask this of the client: what the protocol wants declared it declares.
+    pub(crate) fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+        may_be_asked(self.capabilities(), method, params)
+    }
+
     /// The same, to be kept.
     pub(crate) fn capabilities_bytes(&self) -> Bytes {
         match self {
@@ -79,4 +85,12 @@ impl Client {
             _ => Bytes::from_static(NOTHING.as_bytes()),
         }
     }
+}
+
+/// Whether a server may ask this of a client with these capabilities, as JSON text. What the
+/// protocol does not know needs not be declared.
+pub(crate) fn may_be_asked(capabilities: &str, method: &str, params: Option<&RawValue>) -> bool {
+    let capabilities = serde_json::from_str(capabilities).ok();
+    modern::required_capability(method, params).is_none()
+        || modern::declares(capabilities, method, params)
 }

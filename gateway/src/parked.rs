@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Call;
 
-/// Calls of all clients, and of one key. Each holds what its server asked, of up to 64 KiB.
+/// Calls of all clients, and of one key. Each holds what its server asked, of up to 256 KiB.
 const MAX_PARKED: usize = 1024;
 const MAX_OF_KEY: usize = 64;
 /// How long a person may take to answer: as long as a call may take in all.

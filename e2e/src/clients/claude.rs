@@ -33,12 +33,20 @@ pub fn tool(name: &str) -> String {
 pub struct Claude {
     binary: PathBuf,
     home: TempDir,
+    begins_with_initialize: bool,
 }
 
 impl Claude {
     /// Installs it if it is not, and gives it an empty home.
     pub async fn new() -> Result<Self> {
-        Ok(Self { binary: install::claude().await?, home: TempDir::new()? })
+        let (binary, home) = (install::claude().await?, TempDir::new()?);
+        Ok(Self { binary, home, begins_with_initialize: false })
+    }
+
+    /// The same, told to begin with `initialize`, as versions before it did, where it would ask for 2026-07-28.
+    #[must_use]
+    pub fn beginning_with_initialize(self) -> Self {
+        Self { begins_with_initialize: true, ..self }
     }
 
     /// `claude mcp add --scope user`.
@@ -106,6 +114,9 @@ impl Claude {
         command.env("DISABLE_AUTOUPDATER", "1");
         command.env("DISABLE_ERROR_REPORTING", "1");
         command.env("DISABLE_TELEMETRY", "1");
+        if self.begins_with_initialize {
+            command.env("MCP_PROTOCOL_NEGOTIATION", "legacy");
+        }
         // Tools whose definitions are deferred could not be used at once.
         command.env("ENABLE_TOOL_SEARCH", "false");
         command

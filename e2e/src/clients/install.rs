@@ -35,6 +35,8 @@ const NODE: Packages = Packages {
     lock: include_str!("../../clients/node/package-lock.json"),
 };
 
+/// An optional dependency of it, `napi-windows-process-start-time`, is in no registry, and `npm ci` insists on having
+/// it locked: the `overrides` put one in its place that is not for Linux either.
 const JAVASCRIPT: Packages = Packages {
     package: include_str!("../../clients/javascript/package.json"),
     lock: include_str!("../../clients/javascript/package-lock.json"),

@@ -1,7 +1,8 @@
-//! What the clients are set against: the demo, the gateway, and a reference server of the official SDK.
+//! What the clients are set against: the demo, the gateway, and servers.
 
 mod fairway;
 mod manifests;
+mod servers;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -17,7 +18,8 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{process::Command, time};
 
 pub use fairway::{Demo, Gateway, endpoint};
-pub use manifests::{ALICE, BOB, Manifests};
+pub use manifests::{ALICE, BOB, Manifests, key_of};
+pub use servers::Server;
 
 use super::{
     POLL,
@@ -77,29 +79,35 @@ pub async fn wait_get(url: &str, condition: impl Fn(&str) -> bool) -> Result<Str
 #[derive(Debug)]
 pub struct Reference {
     process: Process,
+    sdk: Sdk,
     port: u16,
     prefix: String,
 }
 
 impl Reference {
-    /// Starts one whose tools begin with `prefix`.
+    /// Starts one whose tools begin with `prefix`, on line 1 of the SDK.
     pub async fn start(prefix: &str) -> Result<Self> {
-        let port = free_port()?;
-        let process = Self::at(port, prefix).await?;
+        Self::start_on(Sdk::V1, prefix).await
+    }
 
-        Ok(Self { process, port, prefix: prefix.to_owned() })
+    /// The same on either line.
+    pub async fn start_on(sdk: Sdk, prefix: &str) -> Result<Self> {
+        let port = free_port()?;
+        let process = Self::at(sdk, port, prefix).await?;
+
+        Ok(Self { process, sdk, port, prefix: prefix.to_owned() })
     }
 
     /// Starts it again as it was, after [`Self::kill`].
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = Self::at(self.port, &self.prefix).await?;
+        self.process = Self::at(self.sdk, self.port, &self.prefix).await?;
         Ok(())
     }
 
-    async fn at(port: u16, prefix: &str) -> Result<Process> {
+    async fn at(sdk: Sdk, port: u16, prefix: &str) -> Result<Process> {
         const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/reference.py");
 
-        let mut command = Command::new(install::python(Sdk::V1).await?);
+        let mut command = Command::new(install::python(sdk).await?);
         command.args([SERVER, &port.to_string(), prefix]).env_clear();
         let process = Process::spawn("the reference server", command)?;
         process.wait_for_line("Uvicorn running").await?;

@@ -8,7 +8,9 @@ use std::{
     convert::Infallible,
     fmt, io,
     net::Ipv4Addr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     thread,
 };
 
@@ -17,7 +19,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody, combinators::BoxBody};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
@@ -51,8 +57,16 @@ pub struct Exchange {
     pub path: String,
     /// The JSON-RPC method, if there is one.
     pub method: Option<String>,
+    /// The whole JSON-RPC message.
+    pub message: Value,
+    /// The session that the request belongs to: its header, or the query of its URL.
+    pub session: Option<String>,
+    /// The revision that the request names in its header.
+    pub revision: Option<String>,
     /// The status, or nothing if the connection ended first.
     pub status: Option<u16>,
+    /// Whether who asked went away before the answer was over.
+    pub abandoned: bool,
 }
 
 /// The running proxy.
@@ -121,7 +135,7 @@ impl Tap {
         faults.push_back((method.to_owned(), fault));
     }
 
-    /// Ends the event streams of all GET requests, as a proxy does that is told to stop.
+    /// Ends the streams that stay open, as a proxy does that is told to stop.
     pub fn end_streams(&self) {
         self.wire.stream_ends.send_modify(|ends| *ends += 1);
     }
@@ -154,6 +168,15 @@ impl Tap {
 }
 
 impl Tap {
+    /// Waits until what has passed satisfies `condition`.
+    pub async fn wait(&self, what: &str, condition: impl Fn(&[Exchange]) -> bool) -> Result<()> {
+        let mut exchanges = self.wire.exchanges.subscribe();
+        let came = exchanges.wait_for(|exchanges| condition(exchanges));
+
+        super::within(&format!("{what} through the tap"), came).await??;
+        Ok(())
+    }
+
     /// Waits until an exchange satisfies `then` after the `nth` that satisfied `first`.
     pub async fn wait_after(
         &self,
@@ -205,6 +228,9 @@ impl Drop for Tap {
     }
 }
 
+/// Opens the stream of events of 2026-07-28.
+const LISTEN: &str = "subscriptions/listen";
+
 async fn accept(listener: TcpListener, wire: Arc<Wire>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -224,20 +250,100 @@ async fn exchange(request: Request<Incoming>, wire: Arc<Wire>) -> Result<Respons
     let body = body.collect().await?.to_bytes();
     let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let method = message["method"].as_str().map(str::to_owned);
+    let stays_open = head.method == Method::GET || method.as_deref() == Some(LISTEN);
     let (verb, path) = (head.method.to_string(), head.uri.path().to_owned());
+    let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+    let revision = header("mcp-protocol-version");
+    let session = header("mcp-session-id").or_else(|| head.uri.query().map(str::to_owned));
     let fault = wire.fault(method.as_deref());
+    let abandoned = true;
+    let exchange =
+        Exchange { verb, path, method, message, session, revision, status: None, abandoned };
+    let mut record = Record { wire: Arc::clone(&wire), exchange: Some(exchange) };
 
     let answer = match fault {
         Some(Fault::Status(status, text)) => refuse(status, text),
         Some(Fault::Drop) => Err(anyhow::anyhow!("dropped on request")),
-        None => wire.forward(Request::from_parts(head, Full::new(body))).await,
+        None => wire.forward(Request::from_parts(head, Full::new(body)), stays_open).await,
     };
-    let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-    wire.exchanges.send_modify(|exchanges| exchanges.push(Exchange { verb, path, method, status }));
-    answer
+    let number = record.answered(answer.as_ref().ok().map(|answer| answer.status().as_u16()));
+    Ok(answer?.map(|body| BodyExt::boxed(Watched { body, wire, number, over: false })))
+}
+
+/// Enters an exchange when its answer begins, or when nobody waits for that any more.
+struct Record {
+    wire: Arc<Wire>,
+    exchange: Option<Exchange>,
+}
+
+impl Record {
+    /// The exchange's number.
+    fn answered(&mut self, status: Option<u16>) -> usize {
+        let Some(exchange) = self.exchange.take() else { return 0 };
+        self.wire.enter(Exchange { status, abandoned: false, ..exchange })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.wire.enter(exchange);
+        }
+    }
+}
+
+/// The body of an answer. The exchange of that number was abandoned if it goes before its end.
+struct Watched {
+    body: Body,
+    wire: Arc<Wire>,
+    number: usize,
+    over: bool,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.over = frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.over && !self.body.is_end_stream() {
+            self.wire.exchanges.send_modify(|exchanges| {
+                if let Some(exchange) = exchanges.get_mut(self.number) {
+                    exchange.abandoned = true;
+                }
+            });
+        }
+    }
 }
 
 impl Wire {
+    fn enter(&self, exchange: Exchange) -> usize {
+        let mut number = 0;
+        self.exchanges.send_modify(|exchanges| {
+            number = exchanges.len();
+            exchanges.push(exchange);
+        });
+        number
+    }
+
     /// The fault that comes next, if it is for this method.
     fn fault(&self, method: Option<&str>) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,14 +351,17 @@ impl Wire {
         faults.remove(next).map(|(_, fault)| fault)
     }
 
-    async fn forward(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>> {
+    async fn forward(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        stays_open: bool,
+    ) -> Result<Response<Body>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         *request.uri_mut() = format!("http://{target}{path}").parse()?;
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&target)?);
-        let is_stream = request.method() == Method::GET;
         let answer = self.client.request(request).await?;
-        if !is_stream {
+        if !stays_open {
             return Ok(answer.map(|body| body.map_err(io::Error::other).boxed()));
         }
 

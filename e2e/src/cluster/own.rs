@@ -189,7 +189,7 @@ async fn illness(layout: &Layout, access: &Access, pins: &str) -> Result<Option<
 
 /// Changes when a cluster that runs is not the one that we would start.
 fn settings(layout: &Layout) -> Result<String> {
-    let mut text = addons::manifests();
+    let mut text = addons::manifests() + &host::settings();
     for (_, file) in config::files(layout)? {
         text += &file;
     }

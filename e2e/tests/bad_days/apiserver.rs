@@ -7,7 +7,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        python::{Mode, Sessions},
+        sessions::{Mode, Sessions},
         stage,
     },
     cluster::Component,

@@ -5,7 +5,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        python::{Event, Mode, Sessions},
+        sessions::{Event, Mode, Sessions},
         stage,
     },
     cluster::release::HOME,
@@ -86,7 +86,7 @@ async fn sessions_outlive_a_gateway_that_is_killed() {
             assert!(group.lost().await.is_empty(), "{}", group.name);
         }
         let traffic = scene.traffic().unwrap();
-        let pod = scene.gateway().await.unwrap();
+        let (pod, run) = (scene.gateway().await.unwrap(), scene.run().await.unwrap());
 
         let killed = Instant::now();
         if by_deletion {
@@ -102,9 +102,10 @@ async fn sessions_outlive_a_gateway_that_is_killed() {
         until("the gateway to go", PATIENCE, fails).await.unwrap();
         scene.wait_answer(&scene.key, ECHO, &Answer::Called, PATIENCE).await.unwrap();
         let away = killed.elapsed();
+        scene.wait_steady(Some(&run)).await.unwrap();
 
-        let answers = traffic.answers();
-        report(&format!("gateway, {what}: away for {away:?}, answers: {answers:?}"));
+        let course = traffic.course();
+        report(&format!("gateway, {what}: first answers after {away:?}: {course:?}"));
         for group in &groups {
             let (lost, ended) = (group.lost().await, group.ended());
             let (name, count) = (group.name, group.sessions.count());
@@ -128,7 +129,7 @@ async fn a_gateway_starts_and_serves_without_an_operator() {
     let traffic = scene.traffic().unwrap();
 
     let pods = Api::<Pod>::namespaced(scene.client.clone(), HOME);
-    let before = scene.gateway().await.unwrap();
+    let (before, run) = (scene.gateway().await.unwrap(), scene.run().await.unwrap());
     let killed = Instant::now();
     pods.delete(&before, &DeleteParams::default().grace_period(0)).await.unwrap();
     let other = || async { Ok(scene.gateway().await? != before) };
@@ -139,6 +140,7 @@ async fn a_gateway_starts_and_serves_without_an_operator() {
     until("the gateway to go", PATIENCE, fails).await.unwrap();
     scene.wait_answer(&scene.key, ECHO, &Answer::Called, PATIENCE).await.unwrap();
     let away = killed.elapsed();
+    scene.wait_steady(Some(&run)).await.unwrap();
 
     let tools = sessions.list(0).await.unwrap();
     assert_eq!(tools, ["tools_add", "tools_echo", "tools_get_time"]);

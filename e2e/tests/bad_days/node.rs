@@ -4,7 +4,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        python::{Mode, Sessions},
+        sessions::{Mode, Sessions},
         stage,
     },
     cluster::release::{HOME, RELEASE},
@@ -25,7 +25,7 @@ async fn everything_comes_back_with_the_node() {
     let sessions = Sessions::open(Sdk::V1, Mode::Legacy, &endpoint, 10).await.unwrap();
     sessions.call_all(ECHO, &json!({"message": "before"})).await.unwrap();
     let minted = scene.tenant.key("minted", json!({"user": "alice"})).await.unwrap();
-    let before = scene.lead().await.unwrap();
+    let (before, run) = (scene.lead().await.unwrap(), scene.run().await.unwrap());
     let traffic = scene.traffic().unwrap();
 
     let began = Instant::now();
@@ -35,6 +35,7 @@ async fn everything_comes_back_with_the_node() {
     let serves = began.elapsed();
     let lead = scene.next_lead(&before, PATIENCE).await.unwrap();
     let leads = began.elapsed();
+    scene.wait_steady(Some(&run)).await.unwrap();
 
     sessions.call_all(ECHO, &json!({"message": "after"})).await.unwrap();
     scene.wait_answer(&minted, ECHO, &Answer::Called, PATIENCE).await.unwrap();

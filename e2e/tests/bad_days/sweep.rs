@@ -22,8 +22,9 @@ async fn many_resources_that_are_gone_at_once_are_withheld_until_there_is_leave(
         let spec = json!({"user": "nobody"});
         scene.put("McpApiKey", &format!("many-{at}"), spec).await.unwrap();
     }
-    scene.give("other", "key-other-of-sweep").await.unwrap();
-    scene.wait_answer("key-other-of-sweep", ECHO, &Answer::Called, PATIENCE).await.unwrap();
+    let other = format!("key-other-of-{}", scene.tenant.name());
+    scene.give("other", &other).await.unwrap();
+    scene.wait_answer(&other, ECHO, &Answer::Called, PATIENCE).await.unwrap();
     scene.wait_converged().await.unwrap();
     let before = scene.lead().await.unwrap();
     let of_keys =
@@ -48,7 +49,7 @@ async fn many_resources_that_are_gone_at_once_are_withheld_until_there_is_leave(
     // What was seen to go needs no leave.
     let began = Instant::now();
     scene.delete("McpApiKey", "other").await.unwrap();
-    scene.wait_answer("key-other-of-sweep", ECHO, &Answer::Denied, PATIENCE).await.unwrap();
+    scene.wait_answer(&other, ECHO, &Answer::Denied, PATIENCE).await.unwrap();
     let revoked = began.elapsed();
     assert!(left().await.unwrap() >= MANY, "entries went without leave");
 

@@ -2,14 +2,14 @@
 
 use e2e::clients::conformance::{Era, Revision, Server, judge_server};
 
-use crate::support::assert_all_hold;
+use crate::support::{Subject, assert_all_hold};
 
 async fn direct(era: Era, revision: Revision) {
     let server = Server::start(era).await.unwrap();
 
     let report = judge_server(&server.url(), revision).await.unwrap();
 
-    assert_all_hold(&report, revision);
+    assert_all_hold(&report, Subject::Server, revision);
 }
 
 #[tokio::test]

@@ -2,14 +2,14 @@
 
 use e2e::clients::conformance::{Era, Revision, judge_server};
 
-use crate::support::{Scene, assert_all_hold};
+use crate::support::{Scene, Subject, assert_all_hold};
 
 async fn through_the_gateway(era: Era, revision: Revision) {
     let scene = Scene::set(era).await.unwrap();
 
     let report = judge_server(&scene.url(), revision).await.unwrap();
 
-    assert_all_hold(&report, revision);
+    assert_all_hold(&report, Subject::Gateway, revision);
 }
 
 #[tokio::test]

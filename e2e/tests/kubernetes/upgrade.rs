@@ -8,7 +8,7 @@ use e2e::{
         claude::{self, Claude},
         install::Sdk,
         model::{Model, Script},
-        python::{Mode, Sessions},
+        sessions::{Mode, Sessions},
     },
     cluster::{
         Postgres, Program, Release, Tenant,

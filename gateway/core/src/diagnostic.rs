@@ -18,7 +18,7 @@ pub struct Diagnostic {
 /// Closed set of reasons, spelled as in conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Two servers claim one tool name.
+    /// Two servers claim one name for a tool or a prompt.
     NameConflict,
     /// Two McpApiKeys hold the same key.
     KeyConflict,

@@ -119,12 +119,12 @@ impl Tenant {
         scope: &Scope,
         principal: &Principal,
     ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
+        let lists_it = |name: &&ServerName| {
+            self.servers.get(*name).is_some_and(|server| server.templates.find(template).is_some())
+        };
         self.resolve(template, scope, principal, |uris| {
-            if template.contains('{') {
-                uris.template_leads_to(template)
-            } else {
-                uris.leads_to(template)
-            }
+            let owner = uris.template_leads_to(template).filter(lists_it);
+            owner.or_else(|| uris.leads_to(template))
         })
     }
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -30,8 +31,13 @@ use crate::upstream::unasked::ask;
 
 /// How often a modern server may ask before it answers.
 const MAX_ROUNDS: usize = 10;
+/// How long further questions of a legacy server are waited for, so that its client is asked once: many
+/// times what a server takes to send two, and nothing to a person.
+const LINGER: Duration = Duration::from_millis(20);
 /// What a legacy server may ask a modern client at once.
 const MAX_HELD: usize = 16;
+/// Bytes of that: a key may have 64 calls that wait.
+const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// Tells one request from another, by its method and all parameters but those that change when it
 /// is sent again.
@@ -97,7 +103,7 @@ impl Call {
         leg: &Arc<Leg>,
     ) -> Option<Event> {
         match &self.caller.client {
-            _ if method == "ping" => {}
+            client if method == "ping" || !client.may_be_asked(method, params) => {}
             Client::Legacy(_) => {
                 if let Some(home) = leg.home()
                     && let Some((number, message)) = ask(home, &self.upstream, leg, bytes, id)
@@ -116,11 +122,11 @@ impl Call {
                 }
             }
             Client::Modern(_) => {
-                let capabilities = self.capabilities();
+                // There are words for what the protocol knows only.
                 if leg.is_lodged()
                     && self.held.len() < MAX_HELD
+                    && self.held() + bytes.len() <= MAX_HELD_BYTES
                     && modern::required_capability(method, params).is_some()
-                    && modern::declares(capabilities.as_deref(), method, params)
                 {
                     self.held.push(Held {
                         key: format!("{method}-{}", self.rounds + self.held.len() + 1),
@@ -128,12 +134,19 @@ impl Call {
                         method: method.to_owned(),
                         params: params.map(ToOwned::to_owned),
                     });
-                    return Some(Event::Input);
+                    self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    return None;
                 }
             }
         }
         leg.decline(&self.upstream, id.as_json(), method);
         None
+    }
+
+    /// Bytes of what a server asked a modern client.
+    fn held(&self) -> usize {
+        let size = |held: &Held| held.params.as_ref().map_or(0, |params| params.get().len());
+        self.held.iter().map(size).sum()
     }
 
     fn capabilities(&self) -> Option<Box<RawValue>> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp::header::{self, ParamHeaders};
 use mcp::input;
 use mcp::logging::Level;
@@ -48,6 +48,19 @@ pub(crate) struct Order {
     pub(crate) token: Option<(Bytes, Place)>,
     /// Whether the request may be sent twice.
     pub(crate) replayable: bool,
+    /// The client's trace context, as it stood in the head of its request.
+    pub(crate) trace: Trace,
+}
+
+/// Headers of a trace context (W3C); none of most requests.
+pub(crate) type Trace = Vec<(HeaderName, HeaderValue)>;
+
+/// The trace context of a request.
+pub(crate) fn trace_of(headers: &HeaderMap) -> Trace {
+    const NAMES: [HeaderName; 2] =
+        [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+    let found = NAMES.into_iter().map(|name| (headers.get(&name).cloned(), name));
+    found.filter_map(|(value, name)| Some((name, value?))).collect()
 }
 
 /// What a client answered to what a modern server asked before it went on.
@@ -109,9 +122,13 @@ impl Order {
         splice(&self.message, &mut edits)
     }
 
-    /// The head of the request to a modern server (2026-07-28, basic/transports/streamable-http).
-    pub(super) fn head(&self) -> Vec<(HeaderName, HeaderValue)> {
-        let mut headers = Vec::with_capacity(2);
+    /// What the head of the request has besides what all requests have.
+    pub(super) fn head(&self, era: Era) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = self.trace.clone();
+        if era == Era::Legacy {
+            return headers;
+        }
+        // 2026-07-28, basic/transports/streamable-http.
         headers.extend(HeaderValue::from_str(&self.method).ok().map(|method| (METHOD, method)));
         if let Some(named) = &self.named {
             let name = HeaderValue::from_str(&header::encode(named));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gateway_core::Scope;
 use mcp::error::modern_error;
-use mcp::input::{input_required, url_elicitations};
+use mcp::input::{InputRequest, input_required, url_elicitations};
 use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
@@ -79,6 +79,9 @@ impl Call {
                 if (client, leg.era()) == (Era::Modern, Era::Legacy) {
                     if let Ok(requests) = url_elicitations(error)
                         && !requests.is_empty()
+                        && requests.iter().all(|InputRequest { method, params, .. }| {
+                            self.caller.client.may_be_asked(method, *params)
+                        })
                     {
                         let id = self.client_id().unwrap_or("null");
                         // Nothing waits: the client visits the pages and calls again.

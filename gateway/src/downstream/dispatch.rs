@@ -12,7 +12,7 @@ use super::Downstream;
 use super::list::List;
 use super::route::{self, Routed};
 use super::watch;
-use crate::call::Call;
+use crate::call::{Call, Trace};
 use crate::client::Client;
 
 /// A request of a client, read.
@@ -33,6 +33,7 @@ pub(super) struct Asker<'a> {
     pub(super) client: Client,
     /// Whether it takes more than the answer on the stream of the answer.
     pub(super) streams: bool,
+    pub(super) trace: Trace,
 }
 
 /// What comes of a request.
@@ -66,13 +67,14 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
             watch::Subscribing::Done(answer) => return Reply::Now(answer),
             watch::Subscribing::Passed(routed) => Ok(routed),
         },
-        ("tasks/get" | "tasks/cancel" | "tasks/update" | "tasks/result", _) => {
+        ("tasks/get" | "tasks/cancel" | "tasks/update", _) | ("tasks/result", Era::Legacy) => {
             route::task(asked, &asker, app)
         }
-        // The modern era has none, and no session to tell whose tasks they are.
-        ("tasks/list", _) => {
+        ("tasks/list", Era::Legacy) => {
             route::tasks(asked, &asker, app).ok_or_else(|| unknown(asked.id, asked.method))
         }
+        // Gone with that era. A legacy server would tell of everybody's tasks, under its own ids.
+        ("tasks/list" | "tasks/result", Era::Modern) => Err(unknown(asked.id, asked.method)),
         (method, _) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method)),
     };
     routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)

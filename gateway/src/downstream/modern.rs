@@ -24,7 +24,7 @@ use super::dispatch::{Asked, Asker, Reply, dispatch, refuse, shortened};
 use super::events::EventBody;
 use super::reply::{self, Response};
 use super::{Downstream, answer, capability};
-use crate::call::US;
+use crate::call::{US, trace_of};
 use crate::client::{Client, Guest};
 use crate::parked::Parked;
 use crate::session::MAX_CAPABILITIES;
@@ -62,7 +62,8 @@ pub(super) async fn request(
         Ok(Some(call)) => return answer::respond(&app, call, streams).await,
         Err(refusal) => return status(refusal),
     }
-    let asker = Asker { principal, scope, client: Client::Modern(guest), streams };
+    let trace = trace_of(&parts.headers);
+    let asker = Asker { principal, scope, client: Client::Modern(guest), streams, trace };
     match dispatch(asked, asker, &app) {
         Reply::Now(message) => status(message),
         Reply::Call(call) => answer::respond(&app, call, streams).await,

@@ -241,7 +241,7 @@ pub(super) fn start(
     routed: Routed,
     app: &Downstream,
 ) -> Result<Call, Bytes> {
-    let Asker { principal, scope, client, streams } = asker;
+    let Asker { principal, scope, client, streams, trace } = asker;
     let Routed { server, named, renames, headers, token, replayable } = routed;
     let published = app.table.load();
     let gone = || refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again");
@@ -273,6 +273,7 @@ pub(super) fn start(
         headers,
         token,
         replayable,
+        trace,
         message: asked.message.clone(),
         id,
     };

@@ -21,6 +21,7 @@ use super::reply::{self, Response};
 use super::streamable::{initialized, notified, requested, unreadable};
 use super::{Arrival, Downstream, capability, read_body};
 use crate::authn::{Source, parameter};
+use crate::call::{Trace, trace_of};
 use crate::client::{Client, Member};
 use crate::home::Home;
 use crate::session::{Session, SessionId, Terms, Transport};
@@ -173,7 +174,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             let Ok(place) = stream.outgoing.try_reserve() else {
                 return reply::json(StatusCode::TOO_MANY_REQUESTS, overloaded(id));
             };
-            place.send(answer(&app, &asked, &principal, &session));
+            let trace = trace_of(&parts.headers);
+            place.send(answer(&app, &asked, &principal, &session, trace));
             None
         }
         Ok(Message::Notification { method, params }) => {
@@ -196,6 +198,7 @@ fn answer(
     asked: &Asked<'_>,
     principal: &Principal,
     session: &Session,
+    trace: Trace,
 ) -> Outgoing {
     let id = asked.id;
     let refuse =
@@ -216,7 +219,7 @@ fn answer(
     }
     let capabilities = home.capabilities();
     let client = Client::Legacy(Some(Member { session: session.id, capabilities }));
-    let asker = Asker { principal, scope: &Scope::All, client, streams: true };
+    let asker = Asker { principal, scope: &Scope::All, client, streams: true, trace };
     match dispatch(asked, asker, app) {
         Reply::Now(message) => Outgoing::Message(message),
         Reply::Call(call) => Outgoing::Call(call, asked.message.len()),

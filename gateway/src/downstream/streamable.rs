@@ -24,7 +24,7 @@ use super::events::EventBody;
 use super::listen::Seen;
 use super::reply::{self, Response};
 use super::{Arrival, Downstream, Target, answer, modern, read_body};
-use crate::call::US;
+use crate::call::{US, trace_of};
 use crate::client::Client;
 use crate::session::{MAX_CAPABILITIES, Session, SessionId, Terms, Transport};
 
@@ -38,9 +38,14 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let Arrival { parts, body, target, .. } = arrival;
-    let session = match session(&app, &parts, &target, &principal) {
-        Ok(session) => session,
-        Err(response) => return response,
+    // 2026-07-28 has no sessions, and an id of one means nothing to it (basic/transports).
+    let session = if is_modern(&parts.headers) {
+        None
+    } else {
+        match session(&app, &parts, &target, &principal) {
+            Ok(session) => session,
+            Err(response) => return response,
+        }
     };
     let Some(accepts) = Accepts::of(&parts.headers) else {
         let message = "accept application/json, and text/event-stream for progress";
@@ -84,7 +89,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             // Without a session a request is a one-shot, answered as JSON.
             let streams = accepts.events && session.is_some();
             let client = session.as_ref().map_or(Client::Legacy(None), Client::of);
-            let asker = Asker { principal: &principal, scope: &target.scope, client, streams };
+            let (principal, scope, trace) = (&principal, &target.scope, trace_of(&parts.headers));
+            let asker = Asker { principal, scope, client, streams, trace };
             match dispatch(&asked, asker, &app) {
                 Reply::Now(message) => reply::message(message),
                 Reply::Call(call) => answer::respond(&app, call, streams).await,
@@ -114,7 +120,7 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let Arrival { parts, target, .. } = arrival;
-    if parts.headers.get(PROTOCOL_VERSION).is_some_and(|version| version == VERSION) {
+    if is_modern(&parts.headers) {
         return modern_takes_posts();
     }
     match session(&app, &parts, &target, &principal) {
@@ -140,7 +146,7 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let Arrival { parts, target, .. } = arrival;
-    if parts.headers.get(PROTOCOL_VERSION).is_some_and(|version| version == VERSION) {
+    if is_modern(&parts.headers) {
         return modern_takes_posts();
     }
     match session(&app, &parts, &target, &principal) {
@@ -153,6 +159,11 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
             reply::done()
         }
     }
+}
+
+/// Whether the head of a request says that it is one of 2026-07-28.
+fn is_modern(headers: &HeaderMap) -> bool {
+    headers.get(PROTOCOL_VERSION).is_some_and(|version| version == VERSION)
 }
 
 /// 2026-07-28, basic/transports/streamable-http: one method is left.

@@ -45,14 +45,14 @@ impl Ear {
             }
             Era::Modern => {
                 self.watched = upstream.watchers.uris().into_iter().collect();
-                self.news = self.subscribe(upstream).ok();
+                self.news = self.subscribe(upstream);
             }
         }
         Ok(())
     }
 
-    /// Asks a modern server to tell of all changes.
-    fn subscribe(&self, upstream: &Upstream) -> Result<Exchange, Fault> {
+    /// Asks a modern server to tell of all changes that it can tell of.
+    fn subscribe(&self, upstream: &Upstream) -> Option<Exchange> {
         let uris: Vec<String> = self.watched.iter().map(|uri| quoted(uri)).collect();
         let mut filter = Vec::new();
         for (feature, kind) in [
@@ -60,17 +60,20 @@ impl Ear {
             ("prompts", "promptsListChanged"),
             ("resources", "resourcesListChanged"),
         ] {
-            if self.leg.offers(feature) {
+            if self.leg.announces(feature) {
                 filter.push(format!(r#""{kind}":true"#));
             }
         }
         if !uris.is_empty() {
             filter.push(format!(r#""resourceSubscriptions":[{}]"#, uris.join(",")));
         }
+        if filter.is_empty() {
+            return None;
+        }
         let id = self.leg.next_id();
         let params = format!(r#"{{"notifications":{{{}}}}}"#, filter.join(","));
         let body = own_request(id, LISTEN, &params);
-        self.leg.send(upstream, Outbound::own(id, body, method_header(LISTEN)))
+        self.leg.send(upstream, Outbound::own(id, body, method_header(LISTEN))).ok()
     }
 
     pub(super) fn poll_interval(&self) -> Duration {
@@ -84,7 +87,7 @@ impl Ear {
         if self.leg.era() == Era::Modern {
             if wanted != self.watched {
                 self.watched = wanted;
-                self.news = self.subscribe(upstream).ok();
+                self.news = self.subscribe(upstream);
             }
             return;
         }

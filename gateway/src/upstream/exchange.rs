@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use mcp::message::MAX_DEPTH;
 use mcp::scan::{Addition, Kind, Piece, Scanner};
 use mcp::{Message, sse};
@@ -19,6 +20,9 @@ const WHOLE: usize = 64 * 1024;
 pub(super) const STEPS: usize = 32;
 /// Largest answer.
 pub(crate) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+/// Before a stream is opened again whose server does not say when; and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Largest event on a stream.
 pub(crate) const MAX_EVENT: usize = 8 * 1024 * 1024;
 
@@ -56,6 +60,9 @@ pub(crate) struct Exchange {
     session: SessionUse,
     received: usize,
     ready: VecDeque<Item>,
+    /// The last event that had an id, and when its server wants to be asked for what follows.
+    last_event: Option<HeaderValue>,
+    retry: Duration,
 }
 
 enum Stage {
@@ -142,7 +149,22 @@ impl Exchange {
 
     const fn new(stage: Stage, id: u64, client_id: Bytes, session: SessionUse) -> Self {
         let additions = Vec::new();
-        Self { stage, id, client_id, additions, session, received: 0, ready: VecDeque::new() }
+        Self {
+            stage,
+            id,
+            client_id,
+            additions,
+            session,
+            received: 0,
+            ready: VecDeque::new(),
+            last_event: None,
+            retry: RETRY,
+        }
+    }
+
+    /// After which event, and when, the stream goes on elsewhere that ended here.
+    pub(crate) fn resumable(&self) -> Option<(HeaderValue, Duration)> {
+        Some((self.last_event.clone()?, self.retry))
     }
 
     /// The same, with members that answers which pass through must have.
@@ -266,6 +288,14 @@ impl Exchange {
         })?;
         match item {
             Some(sse::Item::Event(event)) => {
+                if let Some(id) = &event.id {
+                    // An empty one means that there is nothing to come back to.
+                    let id = (!id.is_empty()).then(|| HeaderValue::from_bytes(id).ok());
+                    self.last_event = id.flatten();
+                }
+                if let Some(millis) = event.retry {
+                    self.retry = Duration::from_millis(millis).min(MAX_RETRY);
+                }
                 if event.dispatched && !event.data.is_empty() {
                     self.ready.push_back(Item::Message(event.data));
                 }

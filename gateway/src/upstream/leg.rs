@@ -12,7 +12,7 @@ use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,6 +29,7 @@ use super::{Link, Upstream};
 use crate::home::Home;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Messages under way on one leg that nobody waits for.
@@ -109,8 +110,8 @@ impl Leg {
         };
         let leg = Arc::new(leg);
         leg.unasked.opened(&leg);
-        if let Some(home) = leg.unasked.home() {
-            leg.lodge(upstream, home).await;
+        if lodger.is_some() {
+            leg.lodge(upstream).await;
         }
         Ok(leg)
     }
@@ -181,8 +182,9 @@ impl Leg {
     }
 
     /// Brings a new session to where its client is: the log level, and an ear for the server.
-    async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>, home: &Home) {
-        if let Some(level) = home.level().filter(|_| self.offers("logging")) {
+    async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>) {
+        let level = self.home().and_then(|home| home.level());
+        if let Some(level) = level.filter(|_| self.offers("logging")) {
             let id = self.next_id();
             let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
             let body = request(id, "logging/setLevel", &params);
@@ -219,6 +221,15 @@ impl Leg {
         capabilities.is_some_and(|all| mcp::object::member(all.get(), feature).is_some())
     }
 
+    /// Whether the server says that it announces when a list changes.
+    pub(super) fn announces(&self, feature: &str) -> bool {
+        let capabilities = self.hello.capabilities.as_deref();
+        capabilities
+            .and_then(|all| mcp::object::member(all.get(), feature))
+            .and_then(|part| mcp::object::member(part, "listChanged"))
+            .is_some_and(|announces| announces == "true")
+    }
+
     /// Which era the server is spoken to in.
     pub(crate) const fn era(&self) -> Era {
         match self.link {
@@ -235,6 +246,11 @@ impl Leg {
     /// Whether it is a client's own.
     pub(crate) fn is_lodged(&self) -> bool {
         self.unasked.is_lodged()
+    }
+
+    /// What the server asks besides its answers, for a call whose client has no stream.
+    pub(crate) fn attend(&self) -> mpsc::Receiver<Bytes> {
+        self.unasked.attend()
     }
 
     /// Hears a message that came with a call and is not of it.
@@ -295,6 +311,21 @@ impl Leg {
             }
         };
         Ok(exchange.adding(additions))
+    }
+
+    /// Opens the stream again on which the answer to a request was to come, after an event.
+    pub(crate) fn resume(
+        &self,
+        upstream: &Upstream,
+        event: &HeaderValue,
+        id: u64,
+        client_id: Bytes,
+    ) -> Result<Exchange, Fault> {
+        let LegLink::Streamable { other, .. } = &self.link else { return Err(Fault::SessionLost) };
+        let listening = other.clone().listening();
+        let headers = vec![(LAST_EVENT_ID, event.clone())];
+        let sending = upstream.send(&listening, Method::GET, Bytes::new(), headers);
+        Ok(Exchange::streamable(sending, id, client_id, SessionUse::Again))
     }
 
     /// Sends a message that expects no answer and waits until it is accepted.

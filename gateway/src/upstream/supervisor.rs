@@ -8,6 +8,7 @@ use gateway_core::Catalog;
 use gateway_core::report::About;
 use http::StatusCode;
 use mcp::Era;
+use mcp::error::UNSUPPORTED_VERSION;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -132,7 +133,13 @@ async fn connect_in_turn(
 async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
     let endpoint = &upstream.endpoint;
     let refused = if endpoint.tries_streamable() {
-        match Leg::discover(upstream).await {
+        let mut discovered = Leg::discover(upstream).await;
+        if matches!(discovered, Err(Fault::Refused(code)) if code == i64::from(UNSUPPORTED_VERSION))
+        {
+            // Said by modern servers alone: one that means it says so again.
+            discovered = Leg::discover(upstream).await;
+        }
+        match discovered {
             Ok(leg) => {
                 settle(upstream, Link::Streamable, leg);
                 return Ok(());

@@ -1,6 +1,6 @@
 //! What a server says that belongs to no call: on a stream of its own, or on that of HTTP+SSE.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use mcp::Message;
@@ -10,11 +10,17 @@ use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::{CancelledParams, text};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
 use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
+use crate::client::may_be_asked;
 use crate::home::Home;
+
+/// Questions of a server that wait for one call, and the largest.
+const QUESTIONS: usize = 16;
+const MAX_QUESTION: usize = 256 * 1024;
 
 /// Hears what comes on a leg and belongs to no call.
 #[derive(Debug)]
@@ -24,12 +30,30 @@ pub(crate) struct Unasked {
     lodger: Option<Lodger>,
     /// Known once the leg is open.
     leg: OnceLock<Weak<Leg>>,
+    /// Calls on the leg whose client can be asked with their answer only.
+    calls: Mutex<Vec<mpsc::Sender<Bytes>>>,
 }
 
 impl Unasked {
     pub(super) fn new(upstream: &Arc<Upstream>, lodger: Option<&Lodger>) -> Arc<Self> {
         let upstream = Arc::downgrade(upstream);
-        Arc::new(Self { upstream, lodger: lodger.cloned(), leg: OnceLock::new() })
+        let (lodger, calls) = (lodger.cloned(), Mutex::default());
+        Arc::new(Self { upstream, lodger, leg: OnceLock::new(), calls })
+    }
+
+    /// What the server asks besides its answers, for a call of a client that has no stream. Which of
+    /// several calls it is for the server does not say: the latest takes it.
+    pub(super) fn attend(&self) -> mpsc::Receiver<Bytes> {
+        let (call, questions) = mpsc::channel(QUESTIONS);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.retain(|call| !call.is_closed());
+        calls.push(call);
+        questions
+    }
+
+    fn ask_a_call(&self, bytes: &Bytes) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().rev().any(|call| call.try_send(bytes.clone()).is_ok())
     }
 
     pub(super) fn opened(&self, leg: &Arc<Leg>) {
@@ -57,7 +81,9 @@ impl Unasked {
             Message::Notification { method, params } => {
                 self.notification(&upstream, bytes, method, *params);
             }
-            Message::Request { id, method, .. } => self.request(&upstream, bytes, *id, method),
+            Message::Request { id, method, params } => {
+                self.request(&upstream, bytes, *id, method, *params);
+            }
             // Somebody else's answer, or a late one.
             Message::Response { .. } => {}
         }
@@ -132,9 +158,17 @@ impl Unasked {
         withdraw(home, &leg, bytes, params.request_id)
     }
 
-    fn request(&self, upstream: &Arc<Upstream>, bytes: &Bytes, id: Id<'_>, method: &str) {
+    fn request(
+        &self,
+        upstream: &Arc<Upstream>,
+        bytes: &Bytes,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
         let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
         if method != "ping"
+            && self.may_be_asked(method, params)
             && let Some(home) = self.home()
             && let Some((number, message)) = ask(home, upstream, &leg, bytes, id)
         {
@@ -143,7 +177,20 @@ impl Unasked {
             }
             home.withdraw(number);
         }
+        if method != "ping"
+            && self.home().is_none()
+            && bytes.len() <= MAX_QUESTION
+            && self.ask_a_call(bytes)
+        {
+            return;
+        }
         leg.decline(upstream, id.as_json(), method);
+    }
+
+    fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+        let capabilities = self.lodger.as_ref().map(|lodger| &lodger.capabilities[..]);
+        let capabilities = capabilities.and_then(|text| std::str::from_utf8(text).ok());
+        may_be_asked(capabilities.unwrap_or_default(), method, params)
     }
 }
 

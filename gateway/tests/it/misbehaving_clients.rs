@@ -272,14 +272,19 @@ async fn tasks_of_a_server_that_all_share_are_listed_to_nobody() {
         json!({"_meta": meta(&json!({"extensions": {"io.modelcontextprotocol/tasks": {}}}))});
 
     for path in ["/mcp", "/mcp/library"] {
-        let client = modern(&stage.alice(), "tasks/list", None);
-        let answer = client.post(path, request(1, "tasks/list", params.clone())).await.json();
-        assert_eq!(answer["error"]["code"], -32601, "{path}: {answer}");
+        for method in ["tasks/list", "tasks/result"] {
+            let client = modern(&stage.alice(), method, None);
+            let mut params = params.clone();
+            params["taskId"] = "another's".into();
+            let answer = client.post(path, request(1, method, params)).await.json();
+            assert_eq!(answer["error"]["code"], -32601, "{path}: {answer}");
+        }
         let session = Session::open(&stage.alice(), path).await;
         let answer = session.request("tasks/list", json!({})).await;
         assert_eq!(answer["error"]["code"], -32601, "{path}: {answer}");
     }
     assert!(fixture.seen_of("tasks/list").is_empty());
+    assert!(fixture.seen_of("tasks/result").is_empty());
 }
 
 #[tokio::test]

@@ -17,6 +17,11 @@ pub const ALICE: &str = "alice-key-abc123";
 /// The key of bob, who may not use files: in the demo.
 pub const BOB: &str = "bob-key-xyz789";
 
+/// The key of a user that [`Manifests::user`] added.
+pub fn key_of(user: &str) -> String {
+    format!("the-key-of-{user}")
+}
+
 /// The manifests, which go with the handle.
 #[derive(Debug)]
 pub struct Manifests {
@@ -54,6 +59,27 @@ impl Manifests {
     pub fn server(&self, name: &str, url: &str, session: &str) -> Result<()> {
         let spec = json!({"url": url, "transport": "StreamableHttp", "session": session});
         self.write(name, &resource("McpServer", name, &spec))
+    }
+
+    /// Adds or changes a server whose sessions are as the server likes them.
+    pub fn server_over(&self, name: &str, url: &str, transport: &str) -> Result<()> {
+        self.write(name, &resource("McpServer", name, &json!({"url": url, "transport": transport})))
+    }
+
+    /// Adds a user, whose key is [`key_of`], or changes what it may use: one server but for `without` of its tools.
+    pub fn user(&self, user: &str, server: &str, without: &[&str]) -> Result<()> {
+        let mut rules = vec![json!({"effect": "Allow", "servers": [server]})];
+        if !without.is_empty() {
+            rules.push(json!({"effect": "Deny", "servers": [server], "tools": without}));
+        }
+        let spec = json!({"subjects": [{"user": user}], "rules": rules});
+        let policy = resource("McpPolicy", user, &spec);
+        self.write(&format!("{user}-policy"), &policy)?;
+        if self.file(&format!("{user}-key")).exists() {
+            return Ok(());
+        }
+        self.write(&format!("{user}-secret"), &secret(user, &key_of(user)))?;
+        self.write(&format!("{user}-key"), &api_key(user))
     }
 
     /// Lets a user use a server.

@@ -1,4 +1,5 @@
-//! What the own cluster changes on the host, and how it is undone: an address, forwarding, packet filter tables.
+//! What the own cluster changes on the host, and how it is undone: an address, a route, forwarding, packet filter
+//! tables.
 
 use std::{fs, path::Path};
 
@@ -32,8 +33,16 @@ pub(crate) async fn change(layout: &Layout) -> Result<()> {
     if !has_address().await? {
         ip(&["address", "add", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
     }
+    if !has_route().await? {
+        ip(&with(&["route", "add"])).await?;
+    }
     refuse_closed_firewall().await?;
     nft(&masquerade()).await
+}
+
+/// What [`change`] does, so that a cluster of other settings is known.
+pub(crate) fn settings() -> String {
+    format!("{ROUTE:?}\n{}", masquerade())
 }
 
 /// What another table drops no table of ours can let pass.
@@ -62,6 +71,9 @@ pub(crate) async fn restore(layout: &Layout) -> Result<()> {
     }
     if has_address().await? {
         ip(&["address", "delete", &format!("{NODE_IP}/32"), "dev", "lo"]).await?;
+    }
+    if has_route().await? {
+        ip(&with(&["route", "delete"])).await?;
     }
     if let Ok(before) = fs::read_to_string(layout.host_before()) {
         let before: Before = serde_json::from_str(&before)?;
@@ -108,6 +120,14 @@ pub(crate) fn require_root() -> Result<()> {
 async fn has_address() -> Result<bool> {
     let shown = ip(&["-oneline", "-4", "address", "show", "dev", "lo"]).await?;
     Ok(shown.contains(&format!(" {NODE_IP}/32 ")))
+}
+
+async fn has_route() -> Result<bool> {
+    Ok(ip(&["route", "show", "exact", PODS]).await?.contains("unreachable"))
+}
+
+fn with(verb: &[&'static str]) -> Vec<&'static str> {
+    [verb, &ROUTE].concat()
 }
 
 /// The names in `NUMBER: NAME    inet ADDRESS …`.
@@ -169,6 +189,10 @@ fn unescape(point: &str) -> String {
         .iter()
         .fold(point.to_owned(), |point, (code, character)| point.replace(code, character))
 }
+
+/// Each pod that runs has a route of its own. Without this one, what is sent to one that is gone would take the host's
+/// way to the world, where anybody may answer it.
+const ROUTE: [&str; 2] = ["unreachable", PODS];
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 

@@ -37,6 +37,31 @@ const CONVERGED: Duration = Duration::from_secs(20);
 /// A gateway that ends waits for its clients as long as it may.
 const ENDED: Duration = Duration::from_secs(90);
 
+/// Longer than it takes the Ingress controller to hear that a pod is ready: it takes in changes every 2 s.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// One life of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pod: String,
+    restarts: i32,
+}
+
+impl Run {
+    fn of(pod: &Pod) -> Self {
+        let containers = pod.status.iter().flat_map(|status| &status.container_statuses).flatten();
+        Self { pod: pod.name_any(), restarts: containers.map(|one| one.restart_count).sum() }
+    }
+}
+
+/// How long ago a pod became ready, if it is.
+fn ready_for(pod: &Pod) -> Option<Duration> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|one| one.type_ == "Ready" && one.status == "True")?;
+    let since = ready.last_transition_time.as_ref()?.0.as_second();
+    Some(super::now().saturating_sub(Duration::from_secs(u64::try_from(since).ok()?)))
+}
+
 /// Everything that a bad day happens to. The tenant goes before the cluster is given to others.
 pub(crate) struct Scene {
     pub(crate) tenant: Tenant,
@@ -58,11 +83,14 @@ impl Scene {
         let tenant = release.tenant(name).await?;
         let image = release.image(Program::Everything)?;
         tenant.run(SERVER, image, json!({})).await?;
-        let scene = Self { tenant, release, client, key: format!("key-of-{name}-that-stays") };
+        // A namespace of an earlier run may still be ending, and what two tenants claim is the first one's.
+        let key = format!("key-of-{}-that-stays", tenant.name());
+        let scene = Self { tenant, release, client, key };
         scene.give("stays", &scene.key).await?;
         scene.put("McpPolicy", "all", allow_everything()).await?;
         scene.tenant.ready("mcpserver", SERVER).await?;
         scene.wait_answer(&scene.key, ECHO, &Answer::Called, PATIENCE).await?;
+        scene.wait_steady(None).await?;
         Ok(Some(scene))
     }
 
@@ -209,11 +237,34 @@ impl Scene {
 
     /// The pod of the gateway.
     pub(crate) async fn gateway(&self) -> Result<String> {
+        Ok(self.gateway_pod().await?.name_any())
+    }
+
+    async fn gateway_pod(&self) -> Result<Pod> {
         let pods = self.pods("gateway").await?;
-        let mut running = pods.iter().filter(|pod| pod.meta().deletion_timestamp.is_none());
-        let one = running.next().context("no gateway runs")?.name_any();
+        let running = |pod: &Pod| pod.meta().deletion_timestamp.is_none();
+        let mut running = pods.into_iter().filter(running);
+        let one = running.next().context("no gateway runs")?;
         ensure!(running.next().is_none(), "two gateways run");
         Ok(one)
+    }
+
+    /// The gateway that runs now.
+    pub(crate) async fn run(&self) -> Result<Run> {
+        Ok(Run::of(&self.gateway_pod().await?))
+    }
+
+    /// Waits until a gateway serves that is not this one, if there was one, and nobody is about to turn its clients
+    /// away: a gateway that was restarted answers before the kubelet says that it was not ready, and before the
+    /// Ingress controller hears of either.
+    pub(crate) async fn wait_steady(&self, before: Option<&Run>) -> Result<()> {
+        let steady = || async {
+            let pod = self.gateway_pod().await?;
+            let another = before.is_none_or(|before| Run::of(&pod) != *before);
+            let told = ready_for(&pod).is_some_and(|time| time >= TOLD);
+            Ok(another && told && self.call(&self.key, ECHO).await? == Answer::Called)
+        };
+        until("the gateway to serve steadily", PATIENCE, steady).await
     }
 
     /// What a pod of the release has said.

@@ -11,7 +11,7 @@ use e2e::{
     clients::{
         Endpoint, Transport,
         install::Sdk,
-        python::{Event, Mode, Sessions},
+        sessions::{Event, Mode, Sessions},
         stage,
     },
     cluster::{Release, Tenant},

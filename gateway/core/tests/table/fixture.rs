@@ -127,6 +127,36 @@ pub(crate) fn catalog(server: &str, tools: &[&str]) -> Arc<Catalog> {
     Arc::new(catalog)
 }
 
+/// What a server lists, each item described by where it comes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lists<'a> {
+    pub(crate) tools: &'a [&'a str],
+    pub(crate) prompts: &'a [&'a str],
+    pub(crate) resources: &'a [&'a str],
+    pub(crate) templates: &'a [&'a str],
+}
+
+impl Lists<'_> {
+    pub(crate) fn catalog(&self, server: &str) -> Arc<Catalog> {
+        let define = |key: &str, item: &str| {
+            let definition = json!({key: item, "description": format!("{server}/{item}")});
+            serde_json::value::to_raw_value(&definition).unwrap()
+        };
+        let mut catalog = Catalog::default();
+        self.tools.iter().for_each(|tool| catalog.add(&define("name", tool)).unwrap());
+        for prompt in self.prompts {
+            catalog.add_prompt(&define("name", prompt)).unwrap();
+        }
+        for uri in self.resources {
+            catalog.add_resource(&define("uri", uri)).unwrap();
+        }
+        for template in self.templates {
+            catalog.add_template(&define("uriTemplate", template)).unwrap();
+        }
+        Arc::new(catalog)
+    }
+}
+
 /// What clients see of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listed {
@@ -170,9 +200,18 @@ impl World {
 
     /// Takes a list without building a table.
     pub(crate) fn keep(&mut self, server: &str, tools: &[&str]) {
+        self.keep_all(server, catalog(server, tools));
+    }
+
+    /// Takes all lists of a server without building a table.
+    pub(crate) fn keep_all(&mut self, server: &str, catalog: Arc<Catalog>) {
         let (namespace, name) = server.split_once('/').unwrap();
-        let (namespace, name) = (Namespace::new(namespace), ServerName::new(name));
-        self.entries.offer(&namespace, &name, catalog(server, tools));
+        self.entries.offer(&Namespace::new(namespace), &ServerName::new(name), catalog);
+    }
+
+    pub(crate) fn offer_all(&mut self, server: &str, lists: &Lists<'_>) {
+        self.keep_all(server, lists.catalog(server));
+        self.build();
     }
 
     pub(crate) fn build(&mut self) {

@@ -407,6 +407,18 @@ impl Reported {
         self.bench.settle().await;
     }
 
+    /// The list that is kept.
+    fn kept(&self) -> Catalog {
+        let kept: k8s_openapi::api::core::v1::Secret =
+            self.bench.api.get("/api/v1/namespaces/entries/secrets/catalog.team.git");
+        assert_eq!(kept.type_.as_deref(), Some("fairway.dev/catalog"));
+        let mut unpacked = Vec::new();
+        let packed = &kept.data.unwrap()["catalog"].0;
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&**packed), &mut unpacked)
+            .unwrap();
+        Catalog::from_json(&unpacked).unwrap()
+    }
+
     fn pinned(&self) -> Value {
         let Entry::Server(entry) = self.bench.record(ENTRY).unwrap().entry else { panic!() };
         serde_json::to_value(&*entry).unwrap()["tools"]["accepted"].clone()
@@ -426,18 +438,37 @@ async fn a_list_is_kept_and_the_server_ready() {
     assert_eq!(status["tools"], json!({"count": 2, "hash": list.hash().to_string()}));
     assert_eq!(status["latency"], "12ms");
     assert_eq!(status["protocol"]["serverName"], "git");
-    let kept: k8s_openapi::api::core::v1::Secret =
-        bench.api.get("/api/v1/namespaces/entries/secrets/catalog.team.git");
-    assert_eq!(kept.type_.as_deref(), Some("fairway.dev/catalog"));
-    let mut unpacked = Vec::new();
-    let packed = &kept.data.unwrap()["catalog"].0;
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&**packed), &mut unpacked)
-        .unwrap();
-    assert_eq!(Catalog::from_json(&unpacked).unwrap(), list);
+    assert_eq!(reported.kept(), list);
 
     bench.api.calls();
     bench.server("git").await.unwrap();
     assert!(bench.api.writes().is_empty());
+}
+
+/// Once, and without a word about tools that are what they were.
+#[tokio::test]
+async fn prompts_and_resources_are_kept_when_they_change_alone() {
+    let reported = Reported::new(url()).await;
+    let mut list = catalog(&[("log", "shows")]);
+    reported.lists(&list, "Verified").await;
+    let prompt: Box<_> = serde_json::from_str(r#"{"name":"review"}"#).unwrap();
+    list.add_prompt(&prompt).unwrap();
+    reported.gateway.lists("git", &list);
+
+    reported.reports(&list);
+
+    let kept = async {
+        while reported.kept() != list {
+            reported.bench.server("git").await.unwrap();
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), kept).await.unwrap();
+    reported.bench.settle().await;
+    assert_eq!(reported.bench.condition(GIT, "Verified").1, "Verified");
+    reported.bench.api.calls();
+    reported.bench.server("git").await.unwrap();
+    assert!(reported.bench.api.writes().is_empty());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Many sessions of the official Python SDK, of either line, in one process.
+//! Many sessions of an official SDK, in Python or TypeScript and of either line, in one process.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,28 @@ use super::{
     process::Process,
 };
 
-const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/sessions.py");
+/// An SDK that holds the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Library {
+    /// `mcp` of PyPI.
+    Python(Sdk),
+    /// `@modelcontextprotocol/sdk`, and `@modelcontextprotocol/client` after it.
+    TypeScript(Sdk),
+}
+
+/// What a session is held with.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A server or gateway.
+    Endpoint(Endpoint),
+    /// A process that is spoken to over its standard input and output: only Python does.
+    Command {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The variables that it gets.
+        environment: Vec<(String, String)>,
+    },
+}
 
 /// How line 2 finds the revision; line 1 knows only `initialize`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +57,55 @@ pub enum Mode {
     Auto,
     /// Starts with `initialize`.
     Legacy,
+    /// Speaks 2026-07-28 and nothing else.
+    Pinned,
+}
+
+/// A tool call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    tool: String,
+    arguments: Value,
+    progress: bool,
+    digest: bool,
+    cancel: bool,
+}
+
+impl Call {
+    /// A call of this tool.
+    pub fn new(tool: &str, arguments: Value) -> Self {
+        let tool = tool.to_owned();
+        Self { tool, arguments, progress: false, digest: false, cancel: false }
+    }
+
+    /// Asks for its progress, which arrives as events.
+    #[must_use]
+    pub fn with_progress(self) -> Self {
+        Self { progress: true, ..self }
+    }
+
+    /// Its text is told as its length and the hexadecimal SHA-256, with a space between them.
+    #[must_use]
+    pub fn as_digest(self) -> Self {
+        Self { digest: true, ..self }
+    }
+
+    /// Is cancelled at its first progress, and its text tells how it ended.
+    #[must_use]
+    pub fn cancelled(self) -> Self {
+        Self { cancel: true, ..self }
+    }
+
+    fn command(&self) -> Value {
+        json!({
+            "do": "call",
+            "name": self.tool,
+            "arguments": self.arguments,
+            "progress": self.progress,
+            "digest": self.digest,
+            "cancel": self.cancel,
+        })
+    }
 }
 
 /// Something that a session reports by itself.
@@ -87,30 +157,10 @@ struct Board {
 }
 
 impl Sessions {
-    /// Installs the SDK if it is not, and opens `count` sessions.
+    /// Opens `count` sessions of the Python SDK with the same endpoint, all of which have to open.
     pub async fn open(sdk: Sdk, mode: Mode, endpoint: &Endpoint, count: usize) -> Result<Self> {
-        let options = json!({
-            "url": endpoint.url,
-            "transport": endpoint.transport.name(),
-            "headers": endpoint.headers_json(),
-            "mode": match mode { Mode::Auto => "auto", Mode::Legacy => "legacy" },
-            "sessions": count,
-        });
-        let mut command = Command::new(install::python(sdk).await?);
-        command.arg(DRIVER).arg(options.to_string()).env_clear();
-        let (mut process, lines) = Process::spawn_with_lines("the Python sessions", command)?;
-        let input = process.take_input().context("the driver has no standard input")?;
-        let board = Arc::new(Board::default());
-        let mut router = JoinSet::new();
-        router.spawn(route(lines, Arc::clone(&board)));
-        let sessions = Self {
-            count,
-            process,
-            input: tokio::sync::Mutex::new(input),
-            next: AtomicU64::new(0),
-            board,
-            _router: router,
-        };
+        let targets = vec![Target::Endpoint(endpoint.clone()); count];
+        let sessions = Self::start(Library::Python(sdk), mode, &targets).await?;
 
         let mut lost = None;
         sessions
@@ -123,6 +173,43 @@ impl Sessions {
         match lost {
             Some(lost) => Err(sessions.process.blame(format!("{lost:?}"))),
             None => Ok(sessions),
+        }
+    }
+
+    /// Installs the SDK if it is not, and begins to open a session with each target.
+    pub async fn start(library: Library, mode: Mode, targets: &[Target]) -> Result<Self> {
+        let options = json!({
+            "mode": mode.name(),
+            "targets": targets.iter().map(Target::to_json).collect::<Vec<_>>(),
+        });
+        let mut command = library.command().await?;
+        command.arg(options.to_string()).env_clear();
+        let (mut process, lines) = Process::spawn_with_lines(&format!("{library:?}"), command)?;
+        let input = process.take_input().context("the driver has no standard input")?;
+        let board = Arc::new(Board::default());
+        let mut router = JoinSet::new();
+        router.spawn(route(lines, Arc::clone(&board)));
+
+        Ok(Self {
+            count: targets.len(),
+            process,
+            input: tokio::sync::Mutex::new(input),
+            next: AtomicU64::new(0),
+            board,
+            _router: router,
+        })
+    }
+
+    /// Waits until a session is open, and tells the revision that it speaks.
+    pub async fn opened(&self, session: usize) -> Result<String> {
+        let of = |event: &(usize, Event)| {
+            event.0 == session && matches!(event.1, Event::Open(_) | Event::Lost(_))
+        };
+        self.wait_events("a session to open", |events| events.iter().any(of)).await?;
+        let first = self.board.events.borrow().iter().find(|event| of(event)).cloned();
+        match first {
+            Some((_, Event::Open(revision))) => Ok(revision),
+            other => bail!("the session did not open: {other:?}"),
         }
     }
 
@@ -144,7 +231,7 @@ impl Sessions {
 
     /// Calls a tool; a [`Refusal`] is an error.
     pub async fn call(&self, session: usize, tool: &str, arguments: Value) -> Result<ToolResult> {
-        self.call_tool(session, tool, arguments, false).await
+        self.perform(session, &Call::new(tool, arguments)).await
     }
 
     /// The same call in all sessions at once.
@@ -160,7 +247,15 @@ impl Sessions {
         tool: &str,
         arguments: Value,
     ) -> Result<ToolResult> {
-        self.call_tool(session, tool, arguments, true).await
+        self.perform(session, &Call::new(tool, arguments).with_progress()).await
+    }
+
+    /// Makes a call as it says.
+    pub async fn perform(&self, session: usize, call: &Call) -> Result<ToolResult> {
+        let result = self.command(session, call.command()).await?;
+        let text = result["text"].as_str().unwrap_or_default().to_owned();
+
+        Ok(ToolResult { text, is_error: result["is_error"] == true })
     }
 
     /// Calls a tool that has to be refused.
@@ -180,6 +275,18 @@ impl Sessions {
     pub fn events(&self, session: usize) -> Vec<Event> {
         let events = self.board.events.borrow();
         events.iter().filter(|(of, _)| *of == session).map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Waits until a session has reported more changes of the list than `before`, and tells how many.
+    pub async fn list_changed(&self, session: usize, before: usize) -> Result<usize> {
+        let mut changes = 0;
+        self.wait_events("list_changed", |events| {
+            let of = |event: &&(usize, Event)| event.0 == session && event.1 == Event::ListChanged;
+            changes = events.iter().filter(of).count();
+            changes > before
+        })
+        .await?;
+        Ok(changes)
     }
 
     /// How many changes of the list each session has reported.
@@ -209,21 +316,6 @@ impl Sessions {
         Ok(())
     }
 
-    async fn call_tool(
-        &self,
-        session: usize,
-        tool: &str,
-        arguments: Value,
-        progress: bool,
-    ) -> Result<ToolResult> {
-        let call =
-            json!({"do": "call", "name": tool, "arguments": arguments, "progress": progress});
-        let result = self.command(session, call).await?;
-        let text = result["text"].as_str().unwrap_or_default().to_owned();
-
-        Ok(ToolResult { text, is_error: result["is_error"] == true })
-    }
-
     async fn command(&self, session: usize, mut command: Value) -> Result<Value> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -238,6 +330,56 @@ impl Sessions {
             .await
             .and_then(|answer| answer.with_context(|| format!("the sessions ended before {what}")));
         Ok(answer.map_err(|error| self.process.blame(error))??)
+    }
+}
+
+impl Library {
+    async fn command(self) -> Result<Command> {
+        const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/sessions.py");
+        const JAVASCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/sessions.mjs");
+
+        match self {
+            Self::Python(sdk) => {
+                let mut command = Command::new(install::python(sdk).await?);
+                command.arg(PYTHON);
+                Ok(command)
+            }
+            Self::TypeScript(sdk) => {
+                let mut command = Command::new(install::node().await?);
+                let line = match sdk {
+                    Sdk::V1 => "1",
+                    Sdk::V2 => "2",
+                };
+                command.arg(JAVASCRIPT).arg(install::javascript().await?).arg(line);
+                Ok(command)
+            }
+        }
+    }
+}
+
+impl Target {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Endpoint(endpoint) => json!({
+                "url": endpoint.url,
+                "transport": endpoint.transport.name(),
+                "headers": endpoint.headers_json(),
+            }),
+            Self::Command { command, environment } => {
+                let environment: HashMap<_, _> = environment.iter().cloned().collect();
+                json!({"command": command, "env": environment})
+            }
+        }
+    }
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Legacy => "legacy",
+            Self::Pinned => "2026-07-28",
+        }
     }
 }
 
