@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway_core::report::Hello;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -237,7 +237,7 @@ impl Drop for Gateway {
 /// Gives up what nobody used for long.
 async fn sweep(homes: Arc<Homes>, stop: CancellationToken) {
     while stop.run_until_cancelled(sleep(SWEEP)).await.is_some() {
-        homes.sweep();
+        homes.sweep(Instant::now());
     }
 }
 

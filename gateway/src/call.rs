@@ -16,7 +16,7 @@ use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{CANCELLED, UPSTREAM, error_response};
 use mcp::tool::cancelled;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 mod ask;
@@ -481,6 +481,8 @@ impl Call {
     fn finish(&mut self, outcome: Outcome) {
         self.caller.registration = None;
         self.held.clear();
+        // After the answer comes nothing: no question that nobody waits for.
+        self.ready.clear();
         for (home, question) in self.asked.drain(..) {
             home.withdraw(question);
         }
@@ -492,7 +494,7 @@ impl Call {
             && running.exchange.has_remainder()
             && matches!(outcome, Outcome::Ok | Outcome::Error)
         {
-            drain(running, REMAINDER, REMAINDER);
+            drain(running, REMAINDER, REMAINDER, None);
         }
     }
 
@@ -523,7 +525,7 @@ impl Drop for Call {
             if let Stage::Running(running) = stage
                 && running.leg.era() == Era::Legacy
             {
-                drain(running, FAREWELL, FAREWELL);
+                drain(running, FAREWELL, FAREWELL, None);
             }
             return;
         }
@@ -532,16 +534,26 @@ impl Drop for Call {
         let left = timeouts.total.saturating_sub(self.started.elapsed());
         self.finish(Outcome::ClientGone);
         if let Stage::Running(running) = stage {
-            drain(running, timeouts.request, left);
+            match self.upstream.drain() {
+                Some(place) => drain(running, timeouts.request, left, Some(place)),
+                // Clients that call and leave, again and again: bounded before it is polite.
+                None => self.upstream.tell(&running.leg, cancelled(running.id).into()),
+            }
         }
     }
 }
 
-/// Reads the rest and drops it. Holds the leg for so long, and ends after a silence of `idle` or
-/// when `total` is over.
-fn drain(mut running: Box<Running>, idle: Duration, total: Duration) {
+/// Reads the rest and drops it. Holds the leg and its place for so long, and ends after a silence of
+/// `idle` or when `total` is over.
+fn drain(
+    mut running: Box<Running>,
+    idle: Duration,
+    total: Duration,
+    place: Option<OwnedSemaphorePermit>,
+) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(timeout(total, async move {
+        let _place = place;
         loop {
             let next = std::future::poll_fn(|cx| running.exchange.poll_next(cx));
             match timeout(idle, next).await {

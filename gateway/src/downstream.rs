@@ -41,6 +41,8 @@ mod watch;
 use cors::Readers;
 pub(crate) use events::Outgoing;
 use health::Status;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use list::fuzz as fuzz_cursor;
 use read::read_body;
 pub(crate) use reply::Response;
 pub(crate) use room::Room;

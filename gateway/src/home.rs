@@ -4,8 +4,8 @@
 //! A session has a home only once there is something to keep: one that lists and calls has none.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::downstream::Outgoing;
 use crate::session::SessionId;
 use crate::upstream::leg::Leg;
-use crate::upstream::{Upstream, Watch};
+use crate::upstream::{Ear, Upstream, Watch, Watched};
 
 /// Sessions rarely meet in one shard.
 const SHARDS: usize = 64;
@@ -28,8 +28,14 @@ const MAX_HOMES: usize = 1024;
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// Resources that one session watches.
 const MAX_WATCHES: usize = 256;
-/// Questions of servers that wait for one client.
+/// Questions of servers that wait for one client, and of them those of one leg: a server that is
+/// never answered leaves room for others.
 const MAX_QUESTIONS: usize = 64;
+const MAX_OF_LEG: usize = 16;
+/// Longest id of a server's question, as JSON: it is kept.
+const MAX_ID: usize = 1024;
+/// Bytes that wait for one client to read them. One message may be larger if nothing else waits.
+const MAX_UNREAD: usize = 1024 * 1024;
 
 /// All homes.
 #[derive(Debug)]
@@ -44,7 +50,8 @@ impl Homes {
 
     /// The home of a session, if it has one.
     pub(crate) fn get(&self, session: SessionId) -> Option<Arc<Home>> {
-        self.shard(session).get(&session).cloned()
+        let home = self.shard(session).get(&session).cloned();
+        home.inspect(|home| home.touch())
     }
 
     /// The home of a session, made if it has none.
@@ -66,13 +73,16 @@ impl Homes {
     }
 
     /// Gives up homes that nobody used for long.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn sweep(&self, now: Instant) {
         for shard in &self.shards {
             // Dropped without the lock.
             let _gone: Vec<Arc<Home>> = {
                 let mut homes = lock(shard);
-                let idle: Vec<SessionId> =
-                    homes.iter().filter(|(_, home)| is_idle(home)).map(|(id, _)| *id).collect();
+                let idle: Vec<SessionId> = homes
+                    .iter()
+                    .filter(|(_, home)| is_idle(home, now))
+                    .map(|(id, _)| *id)
+                    .collect();
                 idle.iter().filter_map(|id| homes.remove(id)).collect()
             };
         }
@@ -94,17 +104,21 @@ impl Homes {
 /// Gives up the home that was idle longest.
 fn make_room(homes: &mut HashMap<SessionId, Arc<Home>>) {
     let unused = homes.iter().filter(|(_, home)| Arc::strong_count(home) == 1);
-    let oldest = unused.max_by_key(|(_, home)| home.idle()).map(|(id, _)| *id);
+    let oldest = unused.min_by_key(|(_, home)| home.used()).map(|(id, _)| *id);
     oldest.and_then(|oldest| homes.remove(&oldest));
 }
 
-/// A session with a stream, a leg or a subscription keeps its home.
-fn is_idle(home: &Arc<Home>) -> bool {
-    Arc::strong_count(home) == 1 && home.idle() >= IDLE
+/// A session with a stream or a leg keeps its home.
+fn is_idle(home: &Arc<Home>, now: Instant) -> bool {
+    Arc::strong_count(home) == 1 && now.duration_since(home.used()) >= IDLE
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is(weak: &Weak<Leg>, leg: &Arc<Leg>) -> bool {
+    std::ptr::eq(weak.as_ptr(), Arc::as_ptr(leg))
 }
 
 /// What is kept of one session.
@@ -115,6 +129,8 @@ pub(crate) struct Home {
     /// HTTP+SSE, where the id of a session is older than what its client can do.
     capabilities: Mutex<Bytes>,
     outlet: Mutex<Option<mpsc::Sender<Outgoing>>>,
+    /// Bytes of what was said and is not read.
+    unread: Arc<AtomicUsize>,
     questions: Mutex<Questions>,
     /// By the URI that the client knows.
     watches: Mutex<HashMap<Box<str>, Watch>>,
@@ -127,6 +143,7 @@ impl Default for Home {
             level: AtomicU8::new(0),
             capabilities: Mutex::default(),
             outlet: Mutex::default(),
+            unread: Arc::default(),
             questions: Mutex::default(),
             watches: Mutex::default(),
             used: Mutex::new(Instant::now()),
@@ -135,17 +152,48 @@ impl Default for Home {
 }
 
 /// What servers asked of a client and it has not answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Questions {
     next: u64,
     open: HashMap<u64, Question>,
 }
 
+impl Default for Questions {
+    /// Numbers begin anywhere: a session outlives its home, and a late answer to a question of the
+    /// last one must not be taken for that to another server's.
+    fn default() -> Self {
+        let mut random = [0; 4];
+        // Without randomness they begin at one.
+        let _ = aws_lc_rs::rand::fill(&mut random);
+        // Clients in JavaScript count to 2^53.
+        Self { next: u64::from(u32::from_be_bytes(random)) << 20, open: HashMap::new() }
+    }
+}
+
+/// Something that was said, counted until it is read.
+struct Unread {
+    message: Bytes,
+    unread: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.unread.fetch_sub(self.message.len(), Ordering::Relaxed);
+    }
+}
+
 /// Who waits for an answer of the client.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// A server that asked on a leg of the client's, with the id it chose.
-    Leg { upstream: Arc<Upstream>, leg: Arc<Leg>, id: Bytes },
+    /// A server that asked on a leg of the client's, with the id it chose. The leg holds the home,
+    /// so the home must not hold the leg.
+    Leg { upstream: Weak<Upstream>, leg: Weak<Leg>, id: Bytes },
     /// A call that has to bring answers to its server: which of them, and where to.
     Call { key: String, answers: mpsc::Sender<(String, Bytes)> },
 }
@@ -176,8 +224,44 @@ impl Home {
 
     /// Says something on the client's stream. False if it has none, or does not read it.
     pub(crate) fn say(&self, message: Bytes) -> bool {
-        let outlet = lock(&self.outlet).clone();
-        outlet.is_some_and(|outlet| outlet.try_send(Outgoing::Message(message)).is_ok())
+        let Some(outlet) = lock(&self.outlet).clone() else { return false };
+        let room = |unread: usize| {
+            let sum = unread.checked_add(message.len())?;
+            (unread == 0 || sum <= MAX_UNREAD).then_some(sum)
+        };
+        if self.unread.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return false;
+        }
+        let message = Bytes::from_owner(Unread { message, unread: self.unread.clone() });
+        outlet.try_send(Outgoing::Message(message)).is_ok()
+    }
+
+    /// Notes what a server asked with `id` on a leg, and returns the id under which the client is to
+    /// be asked. `None` if too much waits.
+    pub(crate) fn ask_for(
+        &self,
+        upstream: &Arc<Upstream>,
+        leg: &Arc<Leg>,
+        id: &[u8],
+    ) -> Option<u64> {
+        if id.len() > MAX_ID || self.of_leg(leg) >= MAX_OF_LEG {
+            return None;
+        }
+        self.ask(Question::Leg {
+            upstream: Arc::downgrade(upstream),
+            leg: Arc::downgrade(leg),
+            // A slice would keep the whole message.
+            id: Bytes::copy_from_slice(id),
+        })
+    }
+
+    /// Questions of a leg that wait. Those of legs that are gone wait no more.
+    fn of_leg(&self, leg: &Arc<Leg>) -> usize {
+        let mut questions = lock(&self.questions);
+        let is_gone = |question: &Question| matches!(question, Question::Leg { leg, .. } if leg.strong_count() == 0);
+        questions.open.retain(|_, question| !is_gone(question));
+        let of = |question: &&Question| matches!(question, Question::Leg { leg: other, .. } if is(other, leg));
+        questions.open.values().filter(of).count()
     }
 
     /// Notes a question and returns the id under which the client is to be asked. `None` if too
@@ -208,9 +292,7 @@ impl Home {
     pub(crate) fn asked(&self, leg: &Arc<Leg>, id: &[u8]) -> Option<u64> {
         let questions = lock(&self.questions);
         let of = |question: &Question| match question {
-            Question::Leg { leg: other, id: other_id, .. } => {
-                Arc::ptr_eq(leg, other) && **other_id == *id
-            }
+            Question::Leg { leg: other, id: other_id, .. } => is(other, leg) && **other_id == *id,
             Question::Call { .. } => false,
         };
         questions.open.iter().find(|(_, question)| of(question)).map(|(id, _)| *id)
@@ -222,7 +304,10 @@ impl Home {
         let Some(question) = lock(&self.questions).open.remove(&number) else { return };
         match question {
             Question::Leg { upstream, leg, id: theirs } => {
-                if let Some(edit) = Edit::replace(message, id.as_json().as_bytes(), &theirs) {
+                // A server that is gone waits no more, nor one whose session is.
+                if let (Some(upstream), Some(leg)) = (upstream.upgrade(), leg.upgrade())
+                    && let Some(edit) = Edit::replace(message, id.as_json().as_bytes(), &theirs)
+                {
                     upstream.tell(&leg, splice(message, &mut [edit]));
                 }
             }
@@ -244,6 +329,20 @@ impl Home {
         room
     }
 
+    /// Watches what is still to be found, where it is found now.
+    pub(crate) fn revise(self: &Arc<Self>, find: impl Fn(&str) -> Option<Watched>) {
+        let mut watches = lock(&self.watches);
+        *watches = std::mem::take(&mut *watches)
+            .into_iter()
+            .filter_map(|(shown, watch)| {
+                let found = find(&shown)?;
+                let ear = || Ear::Session(Arc::downgrade(self));
+                let watch = found.keep(watch, &shown, ear)?;
+                Some((shown, watch))
+            })
+            .collect();
+    }
+
     /// Ends the watch on a resource. False if there is none.
     pub(crate) fn unwatch(&self, uri: &str) -> bool {
         lock(&self.watches).remove(uri).is_some()
@@ -253,7 +352,10 @@ impl Home {
         *lock(&self.used) = Instant::now();
     }
 
-    fn idle(&self) -> Duration {
-        lock(&self.used).elapsed()
+    fn used(&self) -> Instant {
+        *lock(&self.used)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ mod call;
 mod client;
 mod config;
 mod downstream;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod home;
 mod http1;
 mod inflight;

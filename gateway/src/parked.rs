@@ -11,11 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use gateway_core::{Namespace, Principal};
-use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Call;
 
-/// Calls of all clients, and of one key.
+/// Calls of all clients, and of one key. Each holds what its server asked, of up to 256 KiB.
 const MAX_PARKED: usize = 1024;
 const MAX_OF_KEY: usize = 64;
 /// How long a person may take to answer: as long as a call may take in all.
@@ -37,6 +38,8 @@ struct Waiting {
     call: Box<Call>,
     of: (Namespace, Arc<str>),
     request: Request,
+    /// Gives it up in the end.
+    _end: AbortOnDropHandle<()>,
 }
 
 /// What tells one request from another: a hash over method and parameters.
@@ -57,16 +60,17 @@ impl Parked {
             return Err(call);
         }
         let of = (principal.key.namespace.clone(), principal.key.name.clone());
-        let mut calls = self.lock();
-        let held = calls.values().filter(|waiting| waiting.of == of).count();
-        if calls.len() >= MAX_PARKED || held >= MAX_OF_KEY {
-            return Err(call);
-        }
+        // Without the lock: it may be long.
         let result = call.input_required(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(handle)));
         let request = call.digest();
-        calls.insert(handle, Waiting { call, of, request });
-        drop(calls);
-        tokio::spawn(expire(Arc::downgrade(self), handle));
+        let mut calls = self.lock();
+        let of_key = calls.values().filter(|waiting| waiting.of == of).count();
+        if calls.len() >= MAX_PARKED || of_key >= MAX_OF_KEY {
+            return Err(call);
+        }
+        let end = tokio::spawn(expire(Arc::downgrade(self), handle, call.revoked()));
+        let _end = AbortOnDropHandle::new(end);
+        calls.insert(handle, Waiting { call, of, request, _end });
         Ok(result)
     }
 
@@ -98,9 +102,11 @@ impl Parked {
     }
 }
 
-/// Gives a call up that nobody came back for: dropped, it is cancelled.
-async fn expire(parked: Weak<Parked>, handle: Handle) {
-    sleep(PATIENCE).await;
+/// Gives a call up that nobody came back for, or whose key is not good any more: dropped, it is
+/// cancelled.
+async fn expire(parked: Weak<Parked>, handle: Handle, revoked: impl Future<Output = ()>) {
+    // Both are the end of it.
+    let _ = timeout(PATIENCE, revoked).await;
     if let Some(parked) = parked.upgrade() {
         let waiting = parked.lock().remove(&handle);
         drop(waiting);

@@ -38,6 +38,11 @@ pub(crate) enum Transport {
 pub(crate) struct SessionId([u8; NONCE_LEN]);
 
 impl SessionId {
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; NONCE_LEN]) -> Self {
+        Self(bytes)
+    }
+
     /// Spreads ids over shards.
     pub(crate) const fn shard(self, of: usize) -> usize {
         self.0[0] as usize % of
@@ -199,6 +204,8 @@ const TRANSPORTS: [Transport; 2] = [Transport::Streamable, Transport::Sse];
 
 /// What ids look like inside: the first byte of each, so that another form can be told from it.
 const FORMAT: u8 = 2;
+/// The form before: names to the end, and no capabilities.
+const BARE_FORMAT: u8 = 1;
 
 /// Form, transport, version, expiry, length of the names, names, capabilities.
 fn encode(session: &Session, expires: i64) -> Vec<u8> {
@@ -220,11 +227,19 @@ fn encode(session: &Session, expires: i64) -> Vec<u8> {
 
 fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
     let (fixed, rest) = plain.split_first_chunk::<11>()?;
-    let [FORMAT, transport, version, expires @ ..] = fixed else { return None };
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let mut names = Bytes::copy_from_slice(rest);
-    let length = usize::from(u16::from_be_bytes(*length));
-    let capabilities = (length <= names.len()).then(|| names.split_off(length))?;
+    let [format, transport, version, expires @ ..] = fixed;
+    let (names, capabilities) = match *format {
+        FORMAT => {
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            let mut names = Bytes::copy_from_slice(rest);
+            let length = usize::from(u16::from_be_bytes(*length));
+            let capabilities = (length <= names.len()).then(|| names.split_off(length))?;
+            (names, capabilities)
+        }
+        // Sessions that were begun before ids held capabilities go on.
+        BARE_FORMAT => (Bytes::copy_from_slice(rest), Bytes::new()),
+        _ => return None,
+    };
     let session = Session {
         id,
         transport: *TRANSPORTS.get(usize::from(*transport))?,
@@ -233,6 +248,31 @@ fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
         capabilities,
     };
     Some((session, i64::from_be_bytes(*expires)))
+}
+
+/// What is opened is what was sealed, and no bytes of others bring us down.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(sealer) = Sealer::new(&[[7; 32]]) else { unreachable!("a key is there") };
+    let now = Timestamp::UNIX_EPOCH;
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        assert_eq!(sealer.open(text, now), None, "nobody has the key");
+    }
+    assert_eq!(sealer.open(&URL_SAFE_NO_PAD.encode(bytes), now), None, "nobody has the key");
+    let id = SessionId([9; NONCE_LEN]);
+    // More than an id can hold.
+    let bytes = bytes.get(..bytes.len().min(MAX_TOKEN)).unwrap_or_default();
+    let Some((session, expires)) = decode(bytes, id) else { return };
+    let plain = encode(&session, expires);
+    if bytes.first() == Some(&FORMAT) {
+        assert_eq!(plain, bytes);
+    }
+    assert_eq!(decode(&plain, id), Some((session.clone(), expires)));
+    let token = sealer.seal(&session, expires);
+    let opened = token.as_deref().and_then(|token| sealer.open(token, now));
+    let fits = token.is_some_and(|token| token.len() <= MAX_TOKEN);
+    assert_eq!(opened.is_some(), fits && expires > 0);
+    assert!(opened.is_none_or(|opened| opened == session));
 }
 
 /// Sessions that were deleted, as far as memory goes.

@@ -12,7 +12,7 @@ use gateway_core::report::{ServerId, ServerReport, ServerState};
 use gateway_core::{Endpoint, ServerEntry};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use mcp::Era;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{CallMetrics, Telemetry};
@@ -44,7 +44,7 @@ pub(crate) use lodger::{Visitor, sealed};
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
-pub(crate) use watchers::{Ear, Watch, Watchers};
+pub(crate) use watchers::{Ear, Watch, Watched, Watchers};
 
 use client::{HttpClient, Sending, Template};
 use connector::Connector;
@@ -55,8 +55,8 @@ use slot::Of;
 
 /// Legs one principal may hold at one server: some 4 clients of 64 sessions.
 const MAX_LEGS: usize = 256;
-/// Messages under way to one server that nobody waits for.
-const MAX_ERRANDS: usize = 64;
+/// Answers to clients that left which are read to their end, at one server.
+const MAX_DRAINS: usize = 256;
 /// How long such a message may take to be accepted.
 const PASSING: Duration = Duration::from_secs(2);
 /// Legs nobody used for so long are closed.
@@ -104,8 +104,8 @@ pub(crate) struct Upstream {
     legacy: Arc<Slot>,
     pub(crate) watchers: Watchers,
     clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
-    /// Places for what is sent in passing.
-    errands: Arc<Semaphore>,
+    /// Places for answers that nobody reads.
+    drains: Arc<Semaphore>,
     stop: CancellationToken,
     pub(crate) metrics: CallMetrics,
 }
@@ -133,7 +133,7 @@ impl Upstream {
             legacy: Slot::new(Of::GatewayLegacy),
             watchers: Watchers::default(),
             clients: Mutex::default(),
-            errands: Arc::new(Semaphore::new(MAX_ERRANDS)),
+            drains: Arc::new(Semaphore::new(MAX_DRAINS)),
             stop,
         })
     }
@@ -164,23 +164,24 @@ impl Upstream {
         self.http.send(request)
     }
 
-    /// Sends a message that expects no answer, without waiting until it is taken.
+    /// Sends a message that expects no answer, without waiting until it is taken. One leg that has
+    /// too many of them under way, for a server or a client that never pauses, sends no more.
     pub(crate) fn tell(self: &Arc<Self>, leg: &Arc<Leg>, message: Bytes) {
-        let (upstream, leg) = (self.clone(), leg.clone());
-        self.in_passing(async move { leg.notify(&upstream, message, PASSING).await });
-    }
-
-    /// Does something that nobody waits for. A server that asks for too much of it gets none.
-    fn in_passing<T: Send>(&self, errand: impl Future<Output = Result<T, Fault>> + Send + 'static) {
-        let Ok(place) = self.errands.clone().try_acquire_owned() else { return };
+        let Some(place) = leg.errand() else { return };
         // Where there is no runtime the gateway is gone.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (upstream, leg) = (self.clone(), leg.clone());
         runtime.spawn(async move {
-            if let Ok(Err(fault)) = tokio::time::timeout(PASSING, errand).await {
+            if let Err(fault) = leg.notify(&upstream, message, PASSING).await {
                 tracing::debug!(reason = fault.reason(), "server did not take a message");
             }
             drop(place);
         });
+    }
+
+    /// A place to read an answer to its end whose client left. `None` if too many are read.
+    pub(crate) fn drain(&self) -> Option<OwnedSemaphorePermit> {
+        self.drains.clone().try_acquire_owned().ok()
     }
 
     /// The place of the leg for a client's calls. One that was just begun, or moved, is waited for

@@ -17,6 +17,10 @@ pub fn members<'a, const N: usize>(
     text: &'a str,
     names: &[&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+    // serde would quote another value, which may be a secret, in its error.
+    if text.trim_start().starts_with('"') {
+        return Err(serde_json::Error::custom("expected an object, not a string"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let values = deserializer.deserialize_map(Members(names))?;
     deserializer.end()?;
@@ -100,6 +104,13 @@ mod tests {
         assert_eq!(a.map(RawValue::get), Some("[1, 2]"));
         assert_eq!(b.map(RawValue::get), Some("null"));
         assert!(c.is_none());
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_that_it_was_given() {
+        let error = members(r#" "secret" "#, &["name"]).expect_err("a string");
+
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

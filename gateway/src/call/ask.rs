@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::{Call, Event, Round, Stage};
+use super::{Call, Event, Round, Stage, TICK};
 use crate::client::Client;
 use crate::home::Question;
 use crate::parked::Request;
@@ -36,6 +36,8 @@ const MAX_ROUNDS: usize = 10;
 const LINGER: Duration = Duration::from_millis(20);
 /// What a legacy server may ask a modern client at once.
 const MAX_HELD: usize = 16;
+/// Bytes of that: a key may have 64 calls that wait.
+const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// Tells one request from another, by its method and all parameters but those that change when it
 /// is sent again.
@@ -106,6 +108,8 @@ impl Call {
                 if let Some(home) = leg.home()
                     && let Some((number, message)) = ask(home, &self.upstream, leg, bytes, id)
                 {
+                    // Those that are answered need not be withdrawn.
+                    self.asked.retain(|(home, question)| home.waits(*question));
                     if self.caller.streams {
                         self.asked.push((home.clone(), number));
                         return Some(Event::Notification(message));
@@ -121,6 +125,7 @@ impl Call {
                 // There are words for what the protocol knows only.
                 if leg.is_lodged()
                     && self.held.len() < MAX_HELD
+                    && self.held() + bytes.len() <= MAX_HELD_BYTES
                     && modern::required_capability(method, params).is_some()
                 {
                     self.held.push(Held {
@@ -136,6 +141,12 @@ impl Call {
         }
         leg.decline(&self.upstream, id.as_json(), method);
         None
+    }
+
+    /// Bytes of what a server asked a modern client.
+    fn held(&self) -> usize {
+        let size = |held: &Held| held.params.as_ref().map_or(0, |params| params.get().len());
+        self.held.iter().map(size).sum()
     }
 
     fn capabilities(&self) -> Option<Box<RawValue>> {
@@ -156,6 +167,16 @@ impl Call {
         input::input_required(self.client_id().unwrap_or("null"), &requests, state)
     }
 
+    /// Resolves when the key of the client is not good any more: nobody polls a call that waits.
+    pub(crate) fn revoked(&self) -> impl Future<Output = ()> + use<> {
+        let (table, principal) = (self.commons.table.clone(), self.caller.principal.clone());
+        async move {
+            while table.renew(&principal).is_some() {
+                sleep(TICK).await;
+            }
+        }
+    }
+
     /// Goes on with what a modern client answered. `id` is the JSON text of its new request's id,
     /// `token` that of its progress token.
     pub(crate) fn resume(&mut self, id: Bytes, token: Option<Bytes>, answers: &Answers) {
@@ -163,8 +184,8 @@ impl Call {
         let Stage::Running(running) = &mut self.stage else { return };
         running.exchange.answer_to(id.clone());
         self.order.id = id;
-        let place = self.order.token.take().map_or((0, 0), |(_, place)| place);
-        self.order.token = token.map(|token| (token, place));
+        // A server that was told of no token makes no progress known.
+        self.order.token = self.order.token.take().and_then(|(_, place)| Some((token?, place)));
         let leg = running.leg.clone();
         self.held.retain(|held| {
             let Some((_, answer)) = answers.iter().find(|(key, _)| *key == held.key) else {

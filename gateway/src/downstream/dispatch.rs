@@ -73,6 +73,8 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
         ("tasks/list", Era::Legacy) => {
             route::tasks(asked, &asker, app).ok_or_else(|| unknown(asked.id, asked.method))
         }
+        // Gone with that era. A legacy server would tell of everybody's tasks, under its own ids.
+        ("tasks/list" | "tasks/result", Era::Modern) => Err(unknown(asked.id, asked.method)),
         (method, _) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method)),
     };
     routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)

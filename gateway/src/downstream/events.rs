@@ -22,10 +22,11 @@ use tokio::time::{Sleep, sleep};
 use super::Downstream;
 use super::answer::{KEEP_ALIVE, keep_alive, message};
 use super::body::BrokenOff;
-use super::listen::{Listen, Seen, is_empty};
+use super::listen::{Listen, Seen, is_empty, watched};
 use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
+use crate::home::Home;
 use crate::session::SessionId;
 
 /// After how many milliseconds a client should open a broken GET stream again.
@@ -52,6 +53,8 @@ pub(crate) struct EventBody {
     principal: Principal,
     scope: Scope,
     kind: Kind,
+    /// Of the session whose stream it is: kept as long as the stream is open.
+    home: Option<Arc<Home>>,
     /// The lists that the client knows.
     seen: Seen,
     table: BoxFuture<'static, watch::Receiver<u64>>,
@@ -86,8 +89,10 @@ impl EventBody {
         seen: Seen,
     ) -> Self {
         let (outlet, outgoing) = mpsc::channel(UNASKED);
-        app.homes.of(session).connect(outlet);
+        let home = app.homes.of(session);
+        home.connect(outlet);
         let mut body = Self::new(app, principal, scope, Kind::Get(session), outgoing);
+        body.home = Some(home);
         body.seen = seen;
         // Clients of the Python SDK try once more when the stream breaks, then never again: late
         // enough for a gateway that restarts.
@@ -105,9 +110,11 @@ impl EventBody {
         app: Arc<Downstream>,
         principal: Principal,
         (stream, outgoing): (Stream, mpsc::Receiver<Outgoing>),
+        home: Arc<Home>,
         start: Bytes,
     ) -> Self {
         let mut body = Self::new(app, principal, Scope::All, Kind::Sse(stream), outgoing);
+        body.home = Some(home);
         body.ready.push_back(start);
         // A client whose stream broke comes back without `initialize` and would never list again
         // (PROTOCOL §4); to one that is new this says nothing wrong.
@@ -150,6 +157,7 @@ impl EventBody {
             turn: 0,
             ended: false,
             seen: Seen::default(),
+            home: None,
             app,
             principal,
             scope,
@@ -178,9 +186,21 @@ impl EventBody {
                 if before.ends_at() != self.principal.ends_at() {
                     self.rewind();
                 }
+                self.revise_watches();
                 self.tell_of_changes();
             }
             None => self.ended = true,
+        }
+    }
+
+    /// Hears of the resources that the client may read now, at the servers of now.
+    fn revise_watches(&mut self) {
+        let Self { app, principal, scope, home, kind, .. } = self;
+        let find = |shown: &str| watched(app, (principal, scope), shown);
+        match (kind, home) {
+            (Kind::Listen(listen), _) => listen.revise(find),
+            (_, Some(home)) => home.revise(find),
+            (_, None) => {}
         }
     }
 
@@ -229,7 +249,8 @@ impl EventBody {
 
     /// Takes in what was posted for this stream, as much as it has room for.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) {
-        let held: usize = self.calls.iter().map(Spooled::held).sum();
+        let mut held: usize = self.calls.iter().map(Spooled::held).sum();
+        held += self.ready.iter().map(Bytes::len).sum::<usize>();
         while self.calls.len() < MAX_CALLS && self.ready.len() < MAX_CALLS && held < MAX_HELD {
             match self.outgoing.poll_recv(cx) {
                 Poll::Ready(Some(Outgoing::Message(bytes))) => {
@@ -237,6 +258,7 @@ impl EventBody {
                         Kind::Listen(listen) => listen.stamp(&bytes),
                         _ => bytes,
                     };
+                    held += bytes.len();
                     self.ready.push_back(message(&bytes));
                 }
                 Poll::Ready(Some(Outgoing::Call(call, size))) => {

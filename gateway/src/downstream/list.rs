@@ -170,6 +170,24 @@ impl Cursor {
     }
 }
 
+/// Only what we sealed for a view opens there, and no bytes of others bring us down.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let number = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let view = number(bytes.first_chunk());
+    let offset = usize::try_from(number(bytes.last_chunk())).unwrap_or_default();
+    for text in [String::from_utf8_lossy(bytes).into_owned(), URL_SAFE_NO_PAD.encode(bytes)] {
+        if let Some(opened) = Cursor::open(&text, view) {
+            assert_eq!(Cursor::seal(opened, view), text, "one cursor for one place");
+        }
+    }
+    let cursor = Cursor::seal(offset, view);
+    assert_eq!(Cursor::open(&cursor, view), Some(offset));
+    assert_eq!(Cursor::open(&cursor, !view), None);
+    let cut = cursor.get(..bytes.len() % cursor.len()).unwrap_or_default();
+    assert_eq!(Cursor::open(cut, view), None);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Downstream;
 use super::events::Outgoing;
-use crate::upstream::{Ear, Watch};
+use crate::upstream::{Ear, Watch, Watched};
 
 /// Resources that one client listens to.
 const MAX_WATCHES: usize = 256;
@@ -69,6 +69,20 @@ pub(super) fn is_empty(list: List, principal: &Principal, scope: &Scope) -> bool
     }
 }
 
+/// The resource that a client knows as `shown`, if it may read it. Those that it may not read are
+/// told like those that are not there.
+pub(super) fn watched(
+    app: &Downstream,
+    (principal, scope): (&Principal, &Scope),
+    shown: &str,
+) -> Option<Watched> {
+    let (server, own) = principal.tenant.resolve_uri(shown, scope, principal)?;
+    let published = app.table.load();
+    let upstream =
+        published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?.clone();
+    Some(Watched::new(upstream, &own, principal))
+}
+
 /// What a client of 2026-07-28 is told.
 #[derive(Debug)]
 pub(super) struct Listen {
@@ -76,7 +90,8 @@ pub(super) struct Listen {
     id: Bytes,
     /// What of that is honoured.
     honoured: Filter<'static>,
-    _watches: Vec<Watch>,
+    watches: Vec<(Box<str>, Watch)>,
+    outlet: mpsc::Sender<Outgoing>,
 }
 
 impl Listen {
@@ -87,19 +102,14 @@ impl Listen {
         filter: &Filter<'_>,
         outlet: &mpsc::Sender<Outgoing>,
     ) -> Self {
-        let published = app.table.load();
         let (mut uris, mut watches) = (Vec::new(), Vec::new());
         for shown in filter.resource_subscriptions.iter().take(MAX_WATCHES) {
             // Those that the client may not read are not honoured, as those that are not there.
-            let found = principal.tenant.resolve_uri(shown, scope, principal);
-            let watch = found.and_then(|(server, own)| {
-                let id = (server.namespace.clone(), server.name.clone());
-                let upstream = published.upstreams.get(&id)?;
-                upstream.watch(&own, shown, Ear::Stream(outlet.clone()))
-            });
+            let found = watched(app, (principal, scope), shown);
+            let watch = found.and_then(|at| at.watch(shown, Ear::Stream(outlet.clone())));
             if let Some(watch) = watch {
                 uris.push(Cow::Owned(shown.to_string()));
-                watches.push(watch);
+                watches.push((shown.as_ref().into(), watch));
             }
         }
         let honoured = Filter {
@@ -109,7 +119,20 @@ impl Listen {
             resource_subscriptions: uris,
             task_ids: Vec::new(),
         };
-        Self { id, honoured, _watches: watches }
+        Self { id, honoured, watches, outlet: outlet.clone() }
+    }
+
+    /// Watches what is still to be found, where it is found now.
+    pub(super) fn revise(&mut self, find: impl Fn(&str) -> Option<Watched>) {
+        self.watches = std::mem::take(&mut self.watches)
+            .into_iter()
+            .filter_map(|(shown, watch)| {
+                let found = find(&shown)?;
+                let ear = || Ear::Stream(self.outlet.clone());
+                let watch = found.keep(watch, &shown, ear)?;
+                Some((shown, watch))
+            })
+            .collect();
     }
 
     pub(super) fn acknowledgement(&self) -> Bytes {

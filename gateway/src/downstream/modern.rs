@@ -27,6 +27,7 @@ use super::{Downstream, answer, capability};
 use crate::call::{US, trace_of};
 use crate::client::{Client, Guest};
 use crate::parked::Parked;
+use crate::session::MAX_CAPABILITIES;
 
 /// Methods of the legacy era that this one does not have (2026-07-28, changelog).
 const GONE: [&str; 5] =
@@ -105,6 +106,11 @@ fn admit(
     let capabilities = meta
         .client_capabilities
         .map_or(Bytes::new(), |raw| asked.message.slice_ref(raw.get().as_bytes()));
+    // Servers are told, and legs are kept for each: as for a session.
+    if capabilities.len() > MAX_CAPABILITIES {
+        let limit = format!("`clientCapabilities` are longer than {MAX_CAPABILITIES} bytes");
+        return Err(bad(INVALID_PARAMS, &limit));
+    }
     Ok(Guest { capabilities, level })
 }
 
@@ -152,7 +158,10 @@ fn check_params(
         .and_then(|params| mcp::object::member(params.get(), "arguments"))
         .and_then(mcp::object::raw);
     wanted.check(arguments, |name| {
-        headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok()?;
+        // One that stands twice could be read as either: it is none.
+        values.next().is_none().then(|| value.trim())
     })
 }
 

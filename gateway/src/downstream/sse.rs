@@ -106,13 +106,14 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
     };
     app.telemetry.sessions.inc();
     let (id, by_query) = (session.id, source == Source::Query);
-    let stream = app.streams.enter(id, principal.clone(), by_query, &app.homes.of(id));
+    let home = app.homes.of(id);
+    let stream = app.streams.enter(id, principal.clone(), by_query, &home);
     let mut start = BytesMut::new();
     // How soon a client whose stream ended comes back: at once, but not all in one moment.
     start.extend_from_slice(format!("retry: {}\n", jittered_retry()).as_bytes());
     let endpoint = format!("{}?session_id={token}", endpoint(arrival.parts.uri.path()));
     sse::event(Some("endpoint"), None, endpoint.as_bytes(), &mut start);
-    let body = EventBody::carrying(app, principal, stream, start.freeze());
+    let body = EventBody::carrying(app, principal, stream, home, start.freeze());
     reply::events(Body::Stream(Box::new(body)))
 }
 

@@ -118,6 +118,8 @@ impl Ear {
             return;
         };
         loop {
+            // A server that never pauses must not have the thread to itself.
+            tokio::task::yield_now().await;
             match std::future::poll_fn(|cx| news.poll_next(cx)).await {
                 Ok(Some(Item::Message(bytes))) => match Message::parse(&bytes) {
                     // The end of what a modern server was asked to tell, or its refusal to.

@@ -44,6 +44,13 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// JSON of another shape. Where it differs, not in what: that is the server's text, which may
+    /// repeat the credential it was shown, and goes into no log and to no client.
+    pub(crate) fn misshapen(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self::Garbage(format!("JSON of another shape at line {line} column {column}"))
+    }
+
     /// Value of a metric's label.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {

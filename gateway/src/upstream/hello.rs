@@ -88,7 +88,7 @@ pub(super) fn method_header(method: &'static str) -> Vec<(HeaderName, HeaderValu
 pub(super) fn hello(answer: &[u8]) -> Result<Hello, Fault> {
     let result = result_of(answer)?;
     let hello: ServerHello<'_> =
-        serde_json::from_str(result).map_err(|error| Fault::Garbage(error.to_string()))?;
+        serde_json::from_str(result).map_err(|error| Fault::misshapen(&error))?;
     let version = ProtocolVersion::from_wire(&hello.protocol_version)
         .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))?;
     let (name, version_text) = hello.server();
@@ -97,7 +97,7 @@ pub(super) fn hello(answer: &[u8]) -> Result<Hello, Fault> {
         speaks_legacy: true,
         server_name: shortened(&name, MAX_NAME),
         server_version: shortened(&version_text, MAX_NAME),
-        capabilities: hello.capabilities.map(ToOwned::to_owned),
+        capabilities: hello.capabilities.and_then(short),
         instructions: hello.instructions.and_then(short),
         server_info: hello.server_info.and_then(short),
     })
@@ -122,8 +122,8 @@ pub(super) fn discovered(answer: &[u8]) -> Result<Hello, Fault> {
         name: String,
         version: String,
     }
-    let found: Discovered<'_> = serde_json::from_str(result_of(answer)?)
-        .map_err(|error| Fault::Garbage(error.to_string()))?;
+    let found: Discovered<'_> =
+        serde_json::from_str(result_of(answer)?).map_err(|error| Fault::misshapen(&error))?;
     if !found.supported_versions.iter().any(|version| version == modern::VERSION) {
         return Err(Fault::Garbage("no protocol version that we speak".to_owned()));
     }
@@ -136,7 +136,7 @@ pub(super) fn discovered(answer: &[u8]) -> Result<Hello, Fault> {
         speaks_legacy: found.supported_versions.iter().find_map(legacy).is_some(),
         server_name: shortened(&name, MAX_NAME),
         server_version: shortened(&version, MAX_NAME),
-        capabilities: found.capabilities.map(ToOwned::to_owned),
+        capabilities: found.capabilities.and_then(short),
         instructions: found.instructions.and_then(short),
         server_info: server.and_then(mcp::object::raw).and_then(short),
     })
@@ -144,7 +144,8 @@ pub(super) fn discovered(answer: &[u8]) -> Result<Hello, Fault> {
 
 /// Of the name and version of a server, in characters: they are shown in a status.
 const MAX_NAME: usize = 128;
-/// Of its instructions and of what it says of itself, in bytes: each session is told.
+/// Of its capabilities, its instructions and of what it says of itself, in bytes: each session is
+/// told, and each leg keeps them.
 const MAX_TEXT: usize = 64 * 1024;
 
 fn short(raw: &RawValue) -> Option<Box<RawValue>> {

@@ -12,8 +12,8 @@ use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
@@ -32,6 +32,11 @@ const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
+/// Messages under way on one leg that nobody waits for.
+const MAX_ERRANDS: usize = 64;
+/// Before a client's stream that ended is opened again: at first, and in the end.
+const RELISTEN: Duration = Duration::from_secs(1);
+const RELISTEN_LAST: Duration = Duration::from_secs(60);
 /// How long a message that expects no answer may take to be accepted.
 pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
 /// How long a server may take to say whether it speaks 2026-07-28. Servers of the legacy era refuse
@@ -46,6 +51,8 @@ pub(crate) struct Leg {
     /// Ids and progress tokens of our requests: never used twice in a session.
     next_id: AtomicU64,
     unasked: Arc<Unasked>,
+    /// Places for what is sent in passing.
+    errands: Arc<Semaphore>,
     /// Reads the stream on which the server speaks unasked to the client whose leg it is.
     ear: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -128,7 +135,8 @@ impl Leg {
 
     fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
         let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
-        Self { link, hello, next_id, unasked, ear: OnceLock::new() }
+        let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
+        Self { link, hello, next_id, unasked, errands, ear: OnceLock::new() }
     }
 
     async fn open_streamable(
@@ -195,6 +203,11 @@ impl Leg {
     /// An id for the next request.
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A place for a message that nobody waits for.
+    pub(super) fn errand(&self) -> Option<OwnedSemaphorePermit> {
+        self.errands.clone().try_acquire_owned().ok()
     }
 
     /// What the server said of itself.
@@ -371,10 +384,29 @@ impl Leg {
     }
 }
 
-/// Hears a stream to its end. A client's leg lives on without it: what concerns a call comes with
-/// the call.
+/// Hears what a server says unasked, on one stream after the other: proxies end those that say
+/// nothing for long. A client's leg lives on without any: what concerns a call comes with the call.
 async fn hear(mut news: Exchange, unasked: Arc<Unasked>) {
+    let mut pause = RELISTEN;
+    loop {
+        let began = Instant::now();
+        hear_out(news, &unasked).await;
+        // A server that ends each at once is asked ever more rarely.
+        pause = if began.elapsed() > RELISTEN_LAST { RELISTEN } else { pause };
+        sleep(pause).await;
+        pause = (pause * 2).min(RELISTEN_LAST);
+        let Some((upstream, leg)) = unasked.place() else { return };
+        match leg.listen(&upstream).await {
+            Ok(Some(next)) => news = next,
+            _ => return,
+        }
+    }
+}
+
+async fn hear_out(mut news: Exchange, unasked: &Unasked) {
     while let Ok(Some(item)) = std::future::poll_fn(|cx| news.poll_next(cx)).await {
+        // A server that never pauses must not have the thread to itself.
+        tokio::task::yield_now().await;
         if let Item::Message(bytes) = item
             && let Ok(message) = Message::parse(&bytes)
         {

@@ -111,7 +111,7 @@ async fn read(
             other => other?,
         };
         let (definitions, next) =
-            page(result, list.member).map_err(|error| Fault::Garbage(error.to_string()))?;
+            page(result, list.member).map_err(|error| Fault::misshapen(&error))?;
         for definition in definitions {
             // One unusable definition hides that item, not the server.
             if items == MAX_ITEMS {

@@ -33,6 +33,10 @@ const RELISTEN: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often legs that are to be closed are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two times that a server is told which resources are watched, however often that changes,
+/// and how long it may take.
+const WATCH_PACE: Duration = Duration::from_millis(50);
+const WATCH: Duration = Duration::from_secs(5);
 /// Between two lists, however often a server says that its tools changed.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -213,6 +217,8 @@ async fn keep(
 ) -> Result<(), Fault> {
     let mut ear = Ear::open(upstream).await?;
     let mut next_sweep = Instant::now() + SWEEP;
+    // When the server is to be told what is watched now.
+    let (mut watch_at, mut watched_at) = (None, Instant::now());
     loop {
         let asked = Instant::now();
         let catalog = ear.list(upstream).await?;
@@ -236,7 +242,15 @@ async fn keep(
             tokio::select! {
                 biased;
                 () = upstream.wake.notified() => break,
-                () = upstream.watchers.changed.notified() => ear.watch(upstream).await,
+                () = upstream.watchers.changed.notified() => {
+                    watch_at.get_or_insert(watched_at + WATCH_PACE);
+                }
+                () = sleep_until(watch_at.unwrap_or(watched_at)), if watch_at.is_some() => {
+                    watch_at = None;
+                    // A server that is slow to be told is listed and heard all the same.
+                    let _ = timeout(WATCH, ear.watch(upstream)).await;
+                    watched_at = Instant::now();
+                }
                 () = ear.hear() => {
                     sleep(RELISTEN).await;
                     ear = Ear::open(upstream).await?;

@@ -16,10 +16,11 @@ use super::Upstream;
 use super::leg::Leg;
 use super::lodger::Lodger;
 use crate::client::may_be_asked;
-use crate::home::{Home, Question};
+use crate::home::Home;
 
-/// Questions of a server that wait for one call.
+/// Questions of a server that wait for one call, and the largest.
 const QUESTIONS: usize = 16;
+const MAX_QUESTION: usize = 256 * 1024;
 
 /// Hears what comes on a leg and belongs to no call.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl Unasked {
     pub(super) fn opened(&self, leg: &Arc<Leg>) {
         // A leg is opened once.
         let _ = self.leg.set(Arc::downgrade(leg));
+    }
+
+    /// The leg and its server, as long as they are there.
+    pub(super) fn place(&self) -> Option<(Arc<Upstream>, Arc<Leg>)> {
+        Some((self.upstream.upgrade()?, self.leg.get()?.upgrade()?))
     }
 
     /// The client whose leg it is, if it can be spoken to.
@@ -171,7 +177,11 @@ impl Unasked {
             }
             home.withdraw(number);
         }
-        if method != "ping" && self.home().is_none() && self.ask_a_call(bytes) {
+        if method != "ping"
+            && self.home().is_none()
+            && bytes.len() <= MAX_QUESTION
+            && self.ask_a_call(bytes)
+        {
             return;
         }
         leg.decline(upstream, id.as_json(), method);
@@ -193,9 +203,7 @@ pub(crate) fn ask(
     bytes: &Bytes,
     id: Id<'_>,
 ) -> Option<(u64, Bytes)> {
-    let theirs = bytes.slice_ref(id.as_json().as_bytes());
-    let question = Question::Leg { upstream: upstream.clone(), leg: leg.clone(), id: theirs };
-    let number = home.ask(question)?;
+    let number = home.ask_for(upstream, leg, id.as_json().as_bytes())?;
     let text = number.to_string();
     let edit = Edit::replace(bytes, id.as_json().as_bytes(), text.as_bytes())?;
     Some((number, splice(bytes, &mut [edit])))

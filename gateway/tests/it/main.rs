@@ -17,6 +17,8 @@ mod large;
 mod legacy_servers;
 mod legs;
 mod lists;
+mod misbehaving_clients;
+mod misbehaving_servers;
 mod operations;
 mod outages;
 mod reload;

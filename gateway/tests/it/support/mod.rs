@@ -47,3 +47,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     })
     .await
 }
+
+/// Bytes of memory that this process has, with all gateways, servers and clients of its tests.
+pub fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
+}
