@@ -200,7 +200,7 @@ impl Call {
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let out = Outbound { id, body, client_id, may_be_lost, headers };
+        let out = Outbound { id, body, client_id, may_be_lost, headers, is_call: true };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));

@@ -72,13 +72,15 @@ pub(crate) struct Outbound {
     pub(crate) may_be_lost: bool,
     /// What a modern server wants to see in the head.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether it is a client's, who can be asked in the middle of it.
+    pub(crate) is_call: bool,
 }
 
 impl Outbound {
     /// A request of our own.
     pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let client_id = Bytes::from(id.to_string());
-        Self { id, body, client_id, may_be_lost: true, headers }
+        Self { id, body, client_id, may_be_lost: true, headers, is_call: false }
     }
 }
 
@@ -257,7 +259,7 @@ impl Leg {
 
     /// Sends a request.
     pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
-        let Outbound { id, body, client_id, may_be_lost, headers } = out;
+        let Outbound { id, body, client_id, may_be_lost, headers, is_call } = out;
         match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
@@ -273,7 +275,7 @@ impl Leg {
                 Ok(Exchange::streamable(sending, id, client_id, SessionUse::None))
             }
             LegLink::Sse(stream) => {
-                let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
+                let messages = stream.expect(id, is_call).ok_or(Fault::SessionLost)?;
                 Ok(Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id))
             }
         }
