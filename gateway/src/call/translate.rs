@@ -70,6 +70,7 @@ impl Call {
                     }
                 }
                 self.expose_uris(bytes, result, &mut edits);
+                self.note_subscription();
                 Outcome::Ok
             }
             Answered::Error(error) => {
@@ -94,6 +95,16 @@ impl Call {
         let answer = splice(bytes, &mut edits);
         self.finish(outcome);
         Some(Event::Answer(answer))
+    }
+
+    /// A subscription on a leg of the client's own is told to the next one as well.
+    fn note_subscription(&self) {
+        if self.order.method == "resources/subscribe"
+            && let Some(session) = self.caller.client.session()
+            && let Some(uri) = &self.order.named
+        {
+            self.homes.of(session).subscribe(self.upstream.id(), uri);
+        }
     }
 
     /// URIs as the client knows them.

@@ -1,7 +1,7 @@
 //! A leg: one session with a server, over any transport, or what stands for one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use mcp::message::Outcome;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
@@ -22,6 +22,7 @@ use super::hello::{
 };
 use super::lodger::Lodger;
 use super::stream::EventStream;
+use super::supervisor::RELISTEN;
 use super::unasked::Unasked;
 use super::{Link, Upstream};
 use crate::home::Home;
@@ -181,8 +182,17 @@ impl Leg {
                 let _ = answer_to(id, answer, NOTIFY).await;
             }
         }
+        for uri in home.subscriptions(&upstream.id()) {
+            let id = self.next_id();
+            let params = format!(r#"{{"uri":{}}}"#, mcp::modern::quoted(&uri));
+            let body = request(id, "resources/subscribe", &params);
+            if let Ok(answer) = self.send(upstream, Outbound::own(id, body, Vec::new())) {
+                // What the server does not have any more changes no more.
+                let _ = answer_to(id, answer, NOTIFY).await;
+            }
+        }
         if let Ok(Some(news)) = self.listen(upstream).await {
-            let ear = hear(news, self.unasked.clone());
+            let ear = attend(news, Arc::downgrade(self), Arc::downgrade(upstream));
             // A leg is lodged once.
             let _ = self.ear.set(AbortOnDropHandle::new(tokio::spawn(ear)));
         }
@@ -337,8 +347,21 @@ impl Leg {
     }
 }
 
-/// Hears a stream to its end. A client's leg lives on without it: what concerns a call comes with
-/// the call.
+/// Hears the server on a client's leg, on one stream after the other: whatever is in between ends
+/// those that are silent for long. A server that offers none any more is heard with calls only.
+async fn attend(news: Exchange, leg: Weak<Leg>, upstream: Weak<Upstream>) {
+    let mut news = Some(news);
+    while let Some(stream) = news.take() {
+        let Some(unasked) = leg.upgrade().map(|leg| leg.unasked.clone()) else { return };
+        hear(stream, unasked).await;
+        sleep(RELISTEN).await;
+        // Not held while it listens: the end of the leg ends this.
+        let (Some(leg), Some(upstream)) = (leg.upgrade(), upstream.upgrade()) else { return };
+        news = leg.listen(&upstream).await.ok().flatten();
+    }
+}
+
+/// Hears a stream to its end.
 async fn hear(mut news: Exchange, unasked: Arc<Unasked>) {
     while let Ok(Some(item)) = std::future::poll_fn(|cx| news.poll_next(cx)).await {
         if let Item::Message(bytes) = item

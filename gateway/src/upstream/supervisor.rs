@@ -27,7 +27,7 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
 /// takes, and short enough that a new one is reached within half a minute behind 5,000 that hang.
 const HANDSHAKE: Duration = Duration::from_millis(250);
 /// Before a stream of events that ended is opened again.
-const RELISTEN: Duration = Duration::from_secs(1);
+pub(super) const RELISTEN: Duration = Duration::from_secs(1);
 /// How often idle legs are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often legs that are to be closed are looked at.
