@@ -219,7 +219,7 @@ impl Call {
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
         let additions = self.order.additions(&self.caller.client);
-        let out = Outbound { id, body, client_id, may_be_lost, headers, additions };
+        let out = Outbound { id, body, client_id, may_be_lost, headers, additions, is_call: true };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         if leg.is_lodged() && self.caller.client.era() == Era::Modern {

@@ -3,7 +3,7 @@
 //!
 //! A session has a home only once there is something to keep: one that lists and calls has none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::downstream::Outgoing;
 use crate::session::SessionId;
+use crate::table::ServerId;
 use crate::upstream::leg::Leg;
 use crate::upstream::{Ear, Upstream, Watch, Watched};
 
@@ -134,6 +135,8 @@ pub(crate) struct Home {
     questions: Mutex<Questions>,
     /// By the URI that the client knows.
     watches: Mutex<HashMap<Box<str>, Watch>>,
+    /// What the client subscribed to on legs of its own, by the server's URI: a new leg is told.
+    subscriptions: Mutex<HashSet<(ServerId, Box<str>)>>,
     used: Mutex<Instant>,
 }
 
@@ -146,6 +149,7 @@ impl Default for Home {
             unread: Arc::default(),
             questions: Mutex::default(),
             watches: Mutex::default(),
+            subscriptions: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
     }
@@ -346,6 +350,25 @@ impl Home {
     /// Ends the watch on a resource. False if there is none.
     pub(crate) fn unwatch(&self, uri: &str) -> bool {
         lock(&self.watches).remove(uri).is_some()
+    }
+
+    /// Notes a subscription on a leg of the client's own. Of more than so many a new leg is not told.
+    pub(crate) fn subscribe(&self, server: ServerId, uri: &str) {
+        let mut subscriptions = lock(&self.subscriptions);
+        if subscriptions.len() < MAX_WATCHES {
+            subscriptions.insert((server, uri.into()));
+        }
+    }
+
+    pub(crate) fn unsubscribe(&self, server: &ServerId, uri: &str) {
+        lock(&self.subscriptions).remove(&(server.clone(), uri.into()));
+    }
+
+    /// The URIs of a server that the client subscribed to on a leg of its own.
+    pub(crate) fn subscriptions(&self, server: &ServerId) -> Vec<Box<str>> {
+        let subscriptions = lock(&self.subscriptions);
+        let of_server = subscriptions.iter().filter(|(of, _)| of == server);
+        of_server.map(|(_, uri)| uri.clone()).collect()
     }
 
     pub(crate) fn touch(&self) {

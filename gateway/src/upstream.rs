@@ -143,6 +143,12 @@ impl Upstream {
         self.entry.load_full()
     }
 
+    /// Which server it is.
+    pub(crate) fn id(&self) -> crate::table::ServerId {
+        let entry = self.entry.load();
+        (entry.namespace.clone(), entry.name.clone())
+    }
+
     /// What requests to a URL of the server have in common.
     fn template(&self, url: &Uri) -> Template {
         Template::new(url, self.endpoint.host.as_ref())

@@ -268,9 +268,12 @@ impl Tenant {
             return meant.then_some((&server.entry, uri));
         }
         let (_, view) = self.entitled(principal)?;
-        // A URI that stands in a text only was never exposed; if it can be of one server alone, it is.
-        let server = leads_to(&self.uris).or(view.sole.as_ref())?;
-        Some((&self.whole(server, principal)?.entry, uri.into()))
+        // A URI that stands in a text only was never exposed; if it can be of one server alone, it
+        // is. One that leads to a server which is not shown is no other: it must not tell of that.
+        let shown = |server: &ServerName| self.whole(server, principal);
+        let server = leads_to(&self.uris).and_then(shown);
+        let server = server.or_else(|| view.sole.as_ref().and_then(shown))?;
+        Some((&server.entry, uri.into()))
     }
 
     /// The hash of a list, kept for the list of all servers: every open stream asks for it at every

@@ -73,6 +73,7 @@ impl Call {
                 }
                 self.expose_uris(bytes, result, &mut edits);
                 edits.extend(self.seal_tasks(bytes, in_result(&self.order.method, result)));
+                self.note_subscription();
                 Outcome::Ok
             }
             Answered::Error(error) => {
@@ -97,6 +98,16 @@ impl Call {
         let answer = splice(bytes, &mut edits);
         self.finish(outcome);
         Some(Event::Answer(answer))
+    }
+
+    /// A subscription on a leg of the client's own is told to the next one as well.
+    fn note_subscription(&self) {
+        if self.order.method == "resources/subscribe"
+            && let Some(session) = self.caller.client.session()
+            && let Some(uri) = &self.order.named
+        {
+            self.commons.homes.of(session).subscribe(self.upstream.id(), uri);
+        }
     }
 
     /// URIs as the client knows them.

@@ -51,12 +51,15 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
 
 pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
     let home = asker.client.session().and_then(|session| app.homes.get(session));
-    let watched = home.zip(uri(asked)).is_some_and(|(home, uri)| home.unwatch(&uri));
+    let watched = home.as_ref().zip(uri(asked)).is_some_and(|(home, uri)| home.unwatch(&uri));
     if watched {
         return Subscribing::Done(result(asked.id, "{}"));
     }
     match route::resource(asked, asker) {
         Ok(routed) => {
+            if let Some((home, own)) = home.zip(routed.named()) {
+                home.unsubscribe(routed.server(), own);
+            }
             let published = app.table.load();
             let upstream = published.upstreams.get(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);

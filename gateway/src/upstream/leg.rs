@@ -24,6 +24,7 @@ use super::hello::{
 };
 use super::lodger::Lodger;
 use super::stream::EventStream;
+
 use super::unasked::Unasked;
 use super::{Link, Upstream};
 use crate::home::Home;
@@ -84,13 +85,16 @@ pub(crate) struct Outbound {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// What a modern client wants to see in an answer that passes through.
     pub(crate) additions: Vec<Addition>,
+    /// Whether it is a client's, who can be asked in the middle of it.
+    pub(crate) is_call: bool,
 }
 
 impl Outbound {
     /// A request of our own.
     pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let client_id = Bytes::from(id.to_string());
-        Self { id, body, client_id, may_be_lost: true, headers, additions: Vec::new() }
+        let additions = Vec::new();
+        Self { id, body, client_id, may_be_lost: true, headers, additions, is_call: false }
     }
 }
 
@@ -193,6 +197,16 @@ impl Leg {
                 let _ = answer_to(id, answer, NOTIFY).await;
             }
         }
+        let subscribed = self.home().map(|home| home.subscriptions(&upstream.id()));
+        for uri in subscribed.into_iter().flatten() {
+            let id = self.next_id();
+            let params = format!(r#"{{"uri":{}}}"#, mcp::modern::quoted(&uri));
+            let body = request(id, "resources/subscribe", &params);
+            if let Ok(answer) = self.send(upstream, Outbound::own(id, body, Vec::new())) {
+                // What the server does not have any more changes no more.
+                let _ = answer_to(id, answer, NOTIFY).await;
+            }
+        }
         if let Ok(Some(news)) = self.listen(upstream).await {
             let ear = hear(news, self.unasked.clone());
             // A leg is lodged once.
@@ -290,7 +304,7 @@ impl Leg {
 
     /// Sends a request.
     pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
-        let Outbound { id, body, client_id, may_be_lost, headers, additions } = out;
+        let Outbound { id, body, client_id, may_be_lost, headers, additions, is_call } = out;
         let exchange = match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
@@ -306,7 +320,7 @@ impl Leg {
                 Exchange::streamable(sending, id, client_id, SessionUse::None)
             }
             LegLink::Sse(stream) => {
-                let messages = stream.expect(id).ok_or(Fault::SessionLost)?;
+                let messages = stream.expect(id, is_call).ok_or(Fault::SessionLost)?;
                 Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id)
             }
         };

@@ -36,17 +36,36 @@ pub(crate) struct EventStream {
 
 /// Calls that wait for something on the stream; `None` once it ended.
 #[derive(Debug)]
-struct Calls(Mutex<Option<HashMap<u64, mpsc::Sender<Bytes>>>>);
+struct Calls(Mutex<Option<HashMap<u64, Waiting>>>);
+
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Waiting {
+    messages: mpsc::Sender<Bytes>,
+    /// A client's call, not a request of our own.
+    is_call: bool,
+}
 
 impl Calls {
-    fn with<T>(&self, act: impl FnOnce(&mut Option<HashMap<u64, mpsc::Sender<Bytes>>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Option<HashMap<u64, Waiting>>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Passes a question of the server to the call it must belong to: the only one under way. The
+    /// stream does not say which. False if there is none, or more than one.
+    fn ask(&self, question: &Bytes) -> bool {
+        self.with(|calls| {
+            let calls = calls.iter().flat_map(HashMap::values);
+            let mut open = calls.filter(|call| call.is_call && !call.messages.is_closed());
+            let (Some(call), None) = (open.next(), open.next()) else { return false };
+            call.messages.capacity() > 1 && call.messages.try_send(question.clone()).is_ok()
+        })
     }
 
     fn deliver(&self, id: u64, message: Bytes, last: bool) {
         self.with(|calls| {
             let Some(calls) = calls else { return };
-            let Some(call) = calls.get(&id) else { return };
+            let Some(Waiting { messages: call, .. }) = calls.get(&id) else { return };
             // A call that is not read loses progress; the last place is the answer's.
             if last || call.capacity() > 1 {
                 let _ = call.try_send(message);
@@ -88,16 +107,17 @@ impl EventStream {
         Ok(Self { post, calls, ended, _reader: AbortOnDropHandle::new(tokio::spawn(task)) })
     }
 
-    /// Messages for the request of that id. `None` once the stream has ended.
-    pub(crate) fn expect(&self, id: u64) -> Option<mpsc::Receiver<Bytes>> {
+    /// Messages for the request of that id, a client's call or one of our own. `None` once the
+    /// stream has ended.
+    pub(crate) fn expect(&self, id: u64, is_call: bool) -> Option<mpsc::Receiver<Bytes>> {
         let (call, messages) = mpsc::channel(SPOOL);
         self.calls.with(|calls| {
             let calls = calls.as_mut()?;
             // Calls that were given up are swept when there are many.
             if calls.len() >= SPOOL {
-                calls.retain(|_, call| !call.is_closed());
+                calls.retain(|_, call| !call.messages.is_closed());
             }
-            calls.insert(id, call);
+            calls.insert(id, Waiting { messages: call, is_call });
             Some(messages)
         })
     }
@@ -174,6 +194,11 @@ impl Reader {
                         calls.deliver(token, event.data.clone(), false);
                     }
                 }
+                // What a call does not read is held, as above.
+                Ok(Message::Request { .. })
+                    if unasked.is_lodged()
+                        && event.data.len() <= MAX_PROGRESS
+                        && calls.ask(&event.data) => {}
                 Ok(message) => unasked.hear(&event.data, &message),
                 Err(_) => {}
             }

@@ -329,36 +329,6 @@ async fn content_type_accept_and_version_are_checked() {
 }
 
 #[tokio::test]
-async fn clients_of_the_modern_era_fall_back() {
-    let stage = Stage::start(&[]).await;
-    let client = json!({"name": "t", "version": "1"});
-    let meta = json!({"_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": client,
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }});
-    let modern = stage.alice().with("mcp-protocol-version", "2026-07-28");
-
-    for (client, method, params) in [
-        (modern.with("mcp-method", "server/discover"), "server/discover", &meta),
-        (stage.alice(), "server/discover", &json!({})),
-        (stage.alice(), "tools/list", &meta),
-        (stage.alice().with("mcp-protocol-version", "2026-07-28"), "tools/list", &json!({})),
-    ] {
-        let reply = client.post("/mcp", request("probe-1", method, params.clone())).await;
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{method}");
-        let answer = reply.json();
-        let code = answer["error"]["code"].as_i64().unwrap();
-        assert!(!(-32022..=-32020).contains(&code), "a modern error: {answer}");
-        assert_eq!(answer["id"], "probe-1");
-    }
-    // What it sends then.
-    let fallen_back = stage.alice().with("mcp-protocol-version", "2026-07-28");
-    let reply = fallen_back.post("/mcp", request(0, "initialize", hello())).await;
-    assert_eq!(reply.json()["result"]["protocolVersion"], "2025-11-25", "{reply:?}");
-}
-
-#[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let stage = Stage::start(&[]).await;
     let sse = Sse::open(&stage.alice(), "/sse").await;

@@ -99,7 +99,8 @@ impl Client {
     }
 }
 
-async fn read(response: Response<Incoming>) -> Reply {
+/// Reads a response to its end.
+pub async fn read(response: Response<Incoming>) -> Reply {
     let (parts, body) = response.into_parts();
     let body = within("a body", body.collect()).await.unwrap().to_bytes();
     Reply { status: parts.status, headers: parts.headers, body }
@@ -132,8 +133,17 @@ pub fn cancel(id: impl Into<Value>) -> String {
 }
 
 pub fn hello() -> Value {
+    hello_with(json!({}))
+}
+
+pub fn hello_with(capabilities: Value) -> Value {
     let client = json!({"name": "test", "version": "1"});
-    json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client})
+    json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client})
+}
+
+/// The answer of a client to what a server asked.
+pub fn answer(id: &Value, result: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string()
 }
 
 /// The text of a tool's result.
@@ -166,7 +176,12 @@ pub struct Session {
 
 impl Session {
     pub async fn open(client: &Client, path: &str) -> Self {
-        let reply = client.post(path, request(0, "initialize", hello())).await;
+        Self::open_with(client, path, json!({})).await
+    }
+
+    /// Of a client that can do more.
+    pub async fn open_with(client: &Client, path: &str, capabilities: Value) -> Self {
+        let reply = client.post(path, request(0, "initialize", hello_with(capabilities))).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
         let id = reply.headers["mcp-session-id"].to_str().unwrap();
         let client = client.clone().with("mcp-session-id", id);

@@ -97,6 +97,21 @@ impl Events {
         }
     }
 
+    /// The next message with a method. Everything before is in `passed`.
+    pub async fn message(&mut self, method: &str) -> Value {
+        loop {
+            let event = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("the stream ended before {method}: {:?}", self.passed));
+            let message = event.json();
+            if message["method"] == method {
+                return message;
+            }
+            self.passed.push(event);
+        }
+    }
+
     /// Reads until the server says that the tools changed.
     pub async fn list_changed(&mut self) {
         loop {

@@ -19,9 +19,12 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::running::Running;
-use super::{eventually, manifests};
+use super::{eventually, manifests, modern};
 
 type Handler = Arc<dyn Fn(Seen) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// A message, and the session it is for if it is not for all.
+pub(super) type News = (Option<String>, String);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -46,9 +49,12 @@ impl Seen {
 }
 
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     handlers: Mutex<HashMap<String, Handler>>,
-    tools: Mutex<Vec<Value>>,
+    /// What is listed, by the member of the list that holds it.
+    pub(super) lists: Mutex<HashMap<&'static str, Vec<Value>>>,
+    /// What it says of itself.
+    pub(super) hello: Mutex<Value>,
     seen: Mutex<Vec<Seen>>,
     /// Calls that wait for the end of their handler.
     open: AtomicUsize,
@@ -58,7 +64,9 @@ struct Script {
     /// What is said to a session that is not known.
     lost: Mutex<Option<(StatusCode, String)>>,
     /// `None` without a GET stream.
-    news: Mutex<Option<broadcast::Sender<String>>>,
+    pub(super) news: Mutex<Option<broadcast::Sender<News>>>,
+    /// Whether it speaks 2026-07-28, and nothing else.
+    pub(super) is_modern: bool,
 }
 
 /// The server.
@@ -70,8 +78,21 @@ pub struct Fixture {
 impl Fixture {
     /// A server without sessions that has the tool `work`.
     pub async fn start() -> Self {
-        let script = Arc::new(Script::default());
+        Self::start_with(Script::default()).await
+    }
+
+    /// The same of 2026-07-28, which announces to who listens.
+    pub async fn modern() -> Self {
+        Self::start_with(Script { is_modern: true, ..Script::default() }).await.announcing()
+    }
+
+    async fn start_with(script: Script) -> Self {
+        let script = Arc::new(script);
         let fixture = Self { running: Running::start(router(script.clone())).await, script };
+        fixture.introduces(json!({
+            "capabilities": {"tools": {"listChanged": true}},
+            "serverInfo": {"name": "fixture", "version": "1"},
+        }));
         fixture.offer(&["work"]);
         fixture
     }
@@ -109,7 +130,17 @@ impl Fixture {
     }
 
     pub fn offer_definitions(&self, tools: Vec<Value>) {
-        *self.script.tools.lock().unwrap() = tools;
+        self.list("tools", tools);
+    }
+
+    /// Lists exactly these from now on, as this member of the list.
+    pub fn list(&self, member: &'static str, items: Vec<Value>) {
+        self.script.lists.lock().unwrap().insert(member, items);
+    }
+
+    /// Says this of itself to who comes from now on.
+    pub fn introduces(&self, hello: Value) {
+        *self.script.hello.lock().unwrap() = hello;
     }
 
     /// Answers requests of a method by this from now on.
@@ -142,8 +173,34 @@ impl Fixture {
 
     /// Says something on all GET streams. False if none is open.
     pub fn announce(&self, message: &Value) -> bool {
+        self.tell(None, message)
+    }
+
+    /// Ends all GET streams; others may be opened.
+    pub fn end_streams(&self) {
+        if let Some(news) = &mut *self.script.news.lock().unwrap() {
+            *news = broadcast::channel(16).0;
+        }
+    }
+
+    /// Says something on the GET streams of a session. False if none is open at all.
+    pub fn announce_to(&self, session: &str, message: &Value) -> bool {
+        self.tell(Some(session.to_owned()), message)
+    }
+
+    fn tell(&self, session: Option<String>, message: &Value) -> bool {
         let news = self.script.news.lock().unwrap();
-        news.as_ref().is_some_and(|news| news.send(message.to_string()).is_ok())
+        news.as_ref().is_some_and(|news| news.send((session, message.to_string())).is_ok())
+    }
+
+    /// Asks its client these questions, one after the other, in the middle of each call, and tells
+    /// the answers as the text of its result. One without an id has that of the call, as text.
+    pub fn asks(&self, questions: Vec<Value>) {
+        let script = self.script.clone();
+        self.on("tools/call", move |seen| {
+            let response = script.ask(&seen, questions.clone());
+            async { response }
+        });
     }
 
     /// Everything it was sent.
@@ -259,8 +316,11 @@ impl Script {
     }
 
     fn behave(&self, seen: &Seen) -> Response {
+        if self.is_modern {
+            return modern::behave(self, seen);
+        }
         match seen.http {
-            Method::GET => return self.listen(),
+            Method::GET => return self.listen(seen.session()),
             Method::DELETE => {
                 let mut sessions = self.sessions.lock().unwrap();
                 let known = sessions.as_mut().zip(seen.session());
@@ -271,21 +331,88 @@ impl Script {
         }
         match seen.method() {
             "initialize" => self.initialize(seen),
-            "tools/list" => {
-                let tools = self.tools.lock().unwrap().clone();
-                result(seen, &json!({"tools": tools}))
-            }
-            "tools/call" => done(seen),
-            _ => reply(StatusCode::ACCEPTED, "text/plain", ""),
+            method => match self.result_of(method, seen) {
+                Some(found) => result(seen, &found),
+                None if seen.id().is_null() || method.is_empty() => {
+                    reply(StatusCode::ACCEPTED, "text/plain", "")
+                }
+                None => unknown(seen, StatusCode::OK),
+            },
         }
     }
 
-    fn initialize(&self, seen: &Seen) -> Response {
-        let info = json!({"name": "fixture", "version": "1"});
-        let capabilities = json!({"tools": {"listChanged": true}});
-        let hello = json!({
-            "protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info,
+    /// What is the same in both eras.
+    pub(super) fn result_of(&self, method: &str, seen: &Seen) -> Option<Value> {
+        let params = &seen.message["params"];
+        let member = match method {
+            "tools/list" => "tools",
+            "prompts/list" => "prompts",
+            "resources/list" => "resources",
+            "resources/templates/list" => "resourceTemplates",
+            "tools/call" => return Some(json!({"content": [{"type": "text", "text": "done"}]})),
+            "prompts/get" => {
+                let text = format!("prompt {}", params["name"].as_str().unwrap());
+                let content = json!({"type": "text", "text": text});
+                return Some(json!({"messages": [{"role": "user", "content": content}]}));
+            }
+            "resources/read" => {
+                let uri = &params["uri"];
+                let text = format!("text of {}", uri.as_str().unwrap());
+                return Some(json!({"contents": [{"uri": uri, "text": text}]}));
+            }
+            "completion/complete" => {
+                let given = &params["ref"];
+                let value = given.get("name").or_else(|| given.get("uri")).unwrap();
+                return Some(json!({"completion": {"values": [value]}}));
+            }
+            "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" => {
+                return Some(json!({}));
+            }
+            _ => return None,
+        };
+        let items = self.lists.lock().unwrap().get(member).cloned().unwrap_or_default();
+        Some(json!({member: items}))
+    }
+
+    /// Answers a call with a stream on which these questions are asked first.
+    fn ask(self: &Arc<Self>, call: &Seen, questions: Vec<Value>) -> Response {
+        let (sender, body) = driven();
+        let (script, call) = (self.clone(), call.clone());
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            for mut question in questions {
+                if question["id"].is_null() {
+                    question["id"] = format!("q-{}", call.id()).into();
+                }
+                let known = script.answers(&call, &question["id"]).len();
+                // A client that went away is none of the test's business.
+                let _ = sender.send(event(&question.to_string())).await;
+                let answer = eventually("an answer", || async {
+                    let told = script.answers(&call, &question["id"]).get(known).cloned();
+                    told.or_else(|| sender.is_closed().then_some(Value::Null))
+                });
+                answers.push(answer.await);
+            }
+            let content = json!([{"type": "text", "text": Value::from(answers).to_string()}]);
+            let done = json!({"jsonrpc": "2.0", "id": call.id(), "result": {"content": content}});
+            let _ = sender.send(event(&done.to_string())).await;
         });
+        event_stream(body)
+    }
+
+    /// Answers in the session of a call to what was asked with an id.
+    fn answers(&self, call: &Seen, id: &Value) -> Vec<Value> {
+        let seen = self.seen.lock().unwrap();
+        let answers = seen.iter().filter(|seen| seen.message.get("method").is_none());
+        answers
+            .filter(|seen| seen.id() == *id && seen.session() == call.session())
+            .map(|seen| seen.message.clone())
+            .collect()
+    }
+
+    fn initialize(&self, seen: &Seen) -> Response {
+        let mut hello = self.hello.lock().unwrap().clone();
+        hello["protocolVersion"] = "2025-11-25".into();
         let mut response = result(seen, &hello);
         if let Some(sessions) = &mut *self.sessions.lock().unwrap() {
             let id = format!("upstream-{}", self.begun.fetch_add(1, Ordering::SeqCst));
@@ -295,14 +422,18 @@ impl Script {
         response
     }
 
-    fn listen(&self) -> Response {
+    fn listen(&self, session: Option<&str>) -> Response {
         let Some(news) = self.news.lock().unwrap().as_ref().map(broadcast::Sender::subscribe)
         else {
             return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "no stream");
         };
-        let events = stream::unfold(news, |mut news| async {
-            let message = news.recv().await.ok()?;
-            Some((Ok::<_, io::Error>(event(&message)), news))
+        let events = stream::unfold((news, session.map(str::to_owned)), |(mut news, own)| async {
+            loop {
+                let (session, message) = news.recv().await.ok()?;
+                if session.is_none() || session == own {
+                    return Some((Ok::<_, io::Error>(event(&message)), (news, own)));
+                }
+            }
         });
         reply(StatusCode::OK, "text/event-stream", Body::from_stream(events))
     }
@@ -337,6 +468,13 @@ pub fn done(seen: &Seen) -> Response {
 pub fn done_text(id: &Value) -> String {
     let content = json!([{"type": "text", "text": "done"}]);
     json!({"jsonrpc": "2.0", "id": id, "result": {"content": content}}).to_string()
+}
+
+/// The error for a method that is not known.
+pub fn unknown(seen: &Seen, status: StatusCode) -> Response {
+    let error = json!({"code": -32601, "message": "not a method of mine"});
+    let answer = json!({"jsonrpc": "2.0", "id": seen.id(), "error": error});
+    reply(status, "application/json", answer.to_string())
 }
 
 /// A message as an event.

@@ -28,6 +28,7 @@ struct Script {
     tools: Mutex<Vec<Value>>,
     seen: Mutex<Vec<(usize, Value, HeaderMap)>>,
     on_call: Mutex<OnCall>,
+    on_answer: Mutex<OnCall>,
 }
 
 /// The server.
@@ -45,6 +46,7 @@ impl Legacy {
             tools: Mutex::new(vec![tool("work")]),
             seen: Mutex::default(),
             on_call: Mutex::new(Arc::new(|call| vec![done_text(&call["id"])])),
+            on_answer: Mutex::new(Arc::new(|_| Vec::new())),
         });
         Self { running: Running::start(router(script.clone())).await, script }
     }
@@ -61,6 +63,11 @@ impl Legacy {
     /// Answers calls by these messages from now on.
     pub fn on_call(&self, answer: impl Fn(&Value) -> Vec<String> + Send + Sync + 'static) {
         *self.script.on_call.lock().unwrap() = Arc::new(answer);
+    }
+
+    /// Says these messages when its client answers what it asked, from now on.
+    pub fn on_answer(&self, next: impl Fn(&Value) -> Vec<String> + Send + Sync + 'static) {
+        *self.script.on_answer.lock().unwrap() = Arc::new(next);
     }
 
     /// Says something on all open streams.
@@ -169,7 +176,11 @@ impl Script {
                 let on_call = self.on_call.lock().unwrap().clone();
                 on_call(message)
             }
-            _ => Vec::new(),
+            Some(_) => Vec::new(),
+            None => {
+                let on_answer = self.on_answer.lock().unwrap().clone();
+                on_answer(message)
+            }
         }
     }
 }
