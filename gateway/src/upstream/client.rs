@@ -21,8 +21,11 @@ use super::connector::{Connector, Stream};
 use super::fault::Fault;
 use crate::worker;
 
-/// Servers commonly close an idle connection after 5 s; ours go first.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long a connection takes new requests. A pod that is to end takes clients for 5 s more, in the
+/// first of which its Service comes to lead elsewhere: when it closes its idle connections, it has
+/// none of ours, on which a request could be lost. Servers that close what was idle for 5 s find none
+/// either.
+const LIFETIME: Duration = Duration::from_secs(3);
 /// Largest buffer of a connection: how much is read before others have their turn.
 const MAX_BUFFER: usize = 64 * 1024;
 /// Idle connections a worker keeps.
@@ -42,7 +45,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// `None` once it ended: dropped at once, for that is what fails a request it never took.
     driver: Option<Pin<Box<Driver>>>,
-    used: Instant,
+    opened: Instant,
 }
 
 /// What reads and writes on a connection.
@@ -77,11 +80,10 @@ impl HttpClient {
         })
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes idle connections that are too old.
     pub(crate) fn sweep(&self) {
         for idle in &self.idle {
-            let fresh = |connection: &Connection| connection.used.elapsed() < IDLE;
-            idle.lock().unwrap_or_else(PoisonError::into_inner).retain(fresh);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).retain(Connection::is_young);
         }
     }
 
@@ -93,20 +95,18 @@ impl HttpClient {
     fn take(&self) -> Option<Connection> {
         let mut idle = self.here()?.lock().unwrap_or_else(PoisonError::into_inner);
         // The last one used is the least likely to be closed.
-        let connection = idle.pop()?;
-        if connection.used.elapsed() < IDLE {
-            return Some(connection);
+        while let Some(connection) = idle.pop() {
+            if connection.is_young() {
+                return Some(connection);
+            }
         }
-        // All others are older still.
-        idle.clear();
         None
     }
 
-    fn put(&self, mut connection: Connection) {
-        connection.used = Instant::now();
+    fn put(&self, connection: Connection) {
         let Some(idle) = self.here() else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
+        if connection.is_young() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
@@ -120,7 +120,11 @@ impl Connection {
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
+        Ok(Self { sender, driver: Some(Box::pin(driver)), opened: Instant::now() })
+    }
+
+    fn is_young(&self) -> bool {
+        self.opened.elapsed() < LIFETIME
     }
 
     /// The head of the answer. A request that was not written is given back.
@@ -271,5 +275,74 @@ impl Template {
 
     pub(crate) fn holds(&self, name: &header::HeaderName) -> bool {
         self.headers.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gateway_core::Endpoint;
+    use hyper::server::conn::http1 as server;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+
+    use super::super::Egress;
+    use super::*;
+
+    /// A server that keeps connections, and how many it has had.
+    async fn server() -> (Arc<HttpClient>, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let answer = service_fn(async |_| {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("{}"))))
+                });
+                let served = server::Builder::new().serve_connection(TokioIo::new(stream), answer);
+                tokio::spawn(served);
+            }
+        });
+        let url: Uri = format!("http://{address}/mcp").parse().unwrap();
+        let endpoint = Endpoint {
+            streamable: url.clone(),
+            sse: url,
+            transport: crds::Transport::Auto,
+            host: None,
+            address: None,
+            authorities: None,
+        };
+        let connector = Connector::new(&endpoint, Egress::anywhere(), Duration::from_secs(5));
+        (HttpClient::new(connector), accepted)
+    }
+
+    async fn call(client: &Arc<HttpClient>) {
+        let request = Request::post("/mcp").body(Full::new(Bytes::from("{}"))).unwrap();
+        let mut body = client.send(request).await.unwrap().into_body();
+        while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
+            data.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_used_all_the_time_is_replaced_all_the_same() {
+        let (client, accepted) = server().await;
+
+        call(&client).await;
+        call(&client).await;
+        assert_eq!(accepted.load(Ordering::SeqCst), 1);
+        for _ in 0..2 {
+            tokio::time::pause();
+            tokio::time::advance(LIFETIME / 2).await;
+            tokio::time::resume();
+            call(&client).await;
+        }
+
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
     }
 }
