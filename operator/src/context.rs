@@ -27,9 +27,6 @@ const RESYNC: Duration = Duration::from_secs(600);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 
-/// A gateway that has not taken in an entry after this time is not about to.
-const JUST_NOW: Duration = Duration::from_millis(500);
-
 /// What the operator is told at its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -92,16 +89,14 @@ impl Context {
         }
     }
 
-    /// Waits a moment for the gateways, if the entry was written just now, or says how long its
-    /// status has to wait: entries come first.
-    pub(crate) async fn settle(&self, resource: &ResourceRef) -> Option<Duration> {
+    /// How long the status of a resource has to wait, if it has: entries come first, and what is
+    /// about to change again is not told. Nobody waits for it here, where the next change of the
+    /// resource would wait, too.
+    pub(crate) fn settle(&self, resource: &ResourceRef) -> Option<Duration> {
         let stored = self.entries.of(resource)?;
         let age = stored.age()?;
-        let wait = self.entries.pace().wait(age);
-        if wait.is_none() && age < JUST_NOW {
-            self.gateways.reached(stored.version).await;
-        }
-        wait
+        let storm = self.entries.pace().wait(age).or_else(|| stored.unrest());
+        storm.or_else(|| self.gateways.wait(resource, stored.version, age))
     }
 
     /// Publishes what people should know of. Events are told, not relied on: one that cannot be

@@ -25,6 +25,13 @@ use crate::telemetry::Telemetry;
 pub(crate) const ENTRY_TYPE: &str = "fairway.dev/entry";
 /// The key of its data.
 const ENTRY: &str = "entry";
+/// Changes of one resource that come within this time are a row: faster than people edit.
+const SOON: Duration = Duration::from_secs(1);
+/// A row is over after this time without a change: a program that waits until one change is in
+/// force, and then makes the next, needs a few tens of milliseconds for it.
+const QUIET: Duration = Duration::from_millis(100);
+/// What is told of a resource that is changed all the time is never older.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest name of a Secret.
 const MAX_NAME: usize = 253;
 
@@ -39,12 +46,22 @@ pub(crate) struct Stored {
     pub(crate) record: Option<Arc<Record>>,
     /// When this replica wrote it, if it did.
     written: Option<Instant>,
+    /// When the first of a row of changes was written that came one soon after the other, if this
+    /// is not that one.
+    row: Option<Instant>,
 }
 
 impl Stored {
     /// How long ago this replica wrote it, if it did.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.written.map(|written| written.elapsed())
+    }
+
+    /// How long until a row of changes counts as over: what is about to change again need not be
+    /// told, and who tells it would keep the next change waiting.
+    pub(crate) fn unrest(&self) -> Option<Duration> {
+        let left = QUIET.checked_sub(self.age()?).filter(|left| !left.is_zero());
+        left.filter(|_| self.row.is_some_and(|began| began.elapsed() < PATIENCE))
     }
 
     /// The resource it is of. Where it does not say so its name does, unless that is a hash.
@@ -187,11 +204,13 @@ impl Entries {
         let existed = before.is_some();
         let written = put("write the entry", &self.api, &name, &secret, existed).await;
         let written = self.refreshed(&name, written).await?;
-        let stored = Stored { written: Some(Instant::now()), ..stored(&written) };
+        let last = before.filter(|before| before.age().is_some_and(|age| age < SOON));
+        let row = last.and_then(|last| last.row.or(last.written));
+        let stored = Stored { written: Some(Instant::now()), row, ..stored(&written) };
         let version = stored.version;
         self.keep(name, stored);
         // One that is edited again and again is no storm.
-        if before.and_then(|before| before.age()).is_none_or(|age| age > Duration::from_secs(1)) {
+        if row.is_none() {
             self.pace.tick();
         }
         self.telemetry.entry_written(resource.kind);
@@ -249,7 +268,13 @@ fn stored(secret: &Secret) -> Stored {
         let is_its = |record: &Record| secret_name(&record.entry.resource()) == secret.name_any();
         read.ok().filter(is_its).map(Arc::new)
     });
-    Stored { version: version(&secret.metadata), secret: secret.uid(), record, written: None }
+    Stored {
+        version: version(&secret.metadata),
+        secret: secret.uid(),
+        record,
+        written: None,
+        row: None,
+    }
 }
 
 /// `resourceVersion` as a number: they may be compared since Kubernetes 1.35 says so.

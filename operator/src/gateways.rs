@@ -8,11 +8,10 @@ use std::time::Duration;
 use gateway_core::report::{Conflict, KeyUse, Line, ServerId, ServerReport, Watermark};
 use gateway_core::{Kind, ResourceRef};
 use jiff::Timestamp;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::bell::Bell;
-use crate::conditions::Verdict;
+use crate::conditions::{Holds, Verdict};
 
 pub(crate) mod stream;
 mod waiting;
@@ -81,8 +80,6 @@ pub(crate) struct Gateways {
     /// Who waits for the gateways to reach a `resourceVersion`.
     waiting: Mutex<Waiting>,
     used: Mutex<HashMap<(String, String), Timestamp>>,
-    /// News of how far they have come.
-    progress: watch::Sender<()>,
 }
 
 /// What one ready gateway says of a server.
@@ -123,13 +120,17 @@ impl Gateways {
         Verdict::yes("Programmed", "every ready gateway knows it")
     }
 
-    /// Waits a moment for the ready gateways to reach a `resourceVersion`: they mostly do within
-    /// milliseconds, and then one status says it all.
-    pub(crate) async fn reached(&self, version: u64) {
-        let mut progress = self.progress.subscribe();
-        let reached = || self.read().values().filter(|g| g.ready).all(|g| g.reached() >= version);
-        // An error means that they took longer, which the status then says.
-        let _ = timeout(MOMENT, progress.wait_for(|()| reached())).await;
+    /// How long a status may wait for the ready gateways to reach a `resourceVersion` that was
+    /// written so long ago, if they have not: they mostly do within milliseconds, of which who asks
+    /// is told, and then one status says it all.
+    pub(crate) fn wait(
+        &self,
+        resource: &ResourceRef,
+        version: u64,
+        age: Duration,
+    ) -> Option<Duration> {
+        let left = MOMENT.checked_sub(age).filter(|left| !left.is_zero())?;
+        (self.programmed(resource, version).holds == Holds::No).then_some(left)
     }
 
     /// What each ready gateway says of a server.
@@ -263,7 +264,6 @@ impl Gateways {
 
     /// Tells those whose entry every ready gateway has reached.
     fn ring_reached(&self) {
-        self.progress.send_replace(());
         let reached = self.read().values().filter(|g| g.ready).map(Gateway::reached).min();
         let Some(reached) = reached else { return };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,7 +297,6 @@ mod tests {
     use gateway_core::Namespace;
 
     use super::*;
-    use crate::conditions::Holds;
 
     fn resource() -> ResourceRef {
         ResourceRef { namespace: Namespace::new("team"), kind: Kind::Key, name: "alice".into() }

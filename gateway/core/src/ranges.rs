@@ -16,9 +16,13 @@ pub struct Range {
 
 impl Range {
     /// Whether the address is in it. Addresses of one version that hide in the other count as what
-    /// they are.
+    /// they are; one that can be read in several ways, as each of them.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, unwrapped(address)) {
+        readings(address).any(|address| self.contains_exactly(address))
+    }
+
+    fn contains_exactly(&self, address: IpAddr) -> bool {
+        match (self.first, address) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
                 let shift = 32 - u32::from(self.bits);
                 u32::from(first).checked_shr(shift) == u32::from(address).checked_shr(shift)
@@ -100,11 +104,14 @@ pub struct Forbidden {
 
 impl Forbidden {
     /// Whether a server given by a URL may have the address. What is not a public unicast address
-    /// of a host, and loopback and link-local ones, it may never have unless they are allowed.
+    /// of a host, and loopback and link-local ones, it may never have unless they are allowed. One
+    /// that can be read in several ways has to be permitted in each.
     pub fn permits(&self, address: IpAddr) -> bool {
-        let address = unwrapped(address);
-        let inside = |ranges: &[Range]| ranges.iter().any(|range| range.contains(address));
-        inside(&self.allowed) || !(is_local(address) || inside(&self.ranges))
+        readings(address).all(|address| {
+            let inside =
+                |ranges: &[Range]| ranges.iter().any(|range| range.contains_exactly(address));
+            inside(&self.allowed) || !(is_local(address) || inside(&self.ranges))
+        })
     }
 }
 
@@ -128,15 +135,34 @@ fn is_local(address: IpAddr) -> bool {
     }
 }
 
+/// What an address can stand for. Of the NAT64 prefix for local use, `64:ff9b:1::/48` (RFC 8215), a
+/// network takes a part of a length that only it knows, and the length says where the IPv4 address
+/// is (RFC 6052, section 2.2): all are read.
+fn readings(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let (mut shorter, mut plain) = ([None; 3], Some(unwrapped(address)));
+    if let IpAddr::V6(v6) = address
+        && let [_, _, _, _, _, _, g, h, _, i, j, k, l, m, n, o] = v6.octets()
+        && v6.segments().starts_with(&[0x64, 0xff9b, 1])
+    {
+        // Prefixes of 48, 56, 64 and 96 bits; the octet between is always 0. 0.0.0.0/8 is nobody's:
+        // it is what fills up the end of an address, or of a longer prefix.
+        let read = |octets: [u8; 4]| (octets[0] != 0).then(|| IpAddr::from(octets));
+        shorter = [read([g, h, i, j]), read([h, i, j, k]), read([i, j, k, l])];
+        let is_filled = shorter.iter().any(Option::is_some) && l == 0;
+        plain = (!is_filled).then(|| IpAddr::from([l, m, n, o]));
+    }
+    shorter.into_iter().flatten().chain(plain)
+}
+
 /// The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), compatible (`::/96`),
-/// NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`) or 6to4 (`2002::/16`).
+/// NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`).
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let [a, b, c, d, e, f, g, h] = v6.segments();
     let v4 =
         |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => v4(g, h),
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => v4(g, h),
         [0x2002, high, low, ..] => v4(high, low),
         [0, 0, 0, 0, 0, 0] if v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED => v4(g, h),
         _ => address,
@@ -164,6 +190,14 @@ mod tests {
             ("::10.96.0.1", false),
             ("64:ff9b::10.96.0.1", false),
             ("64:ff9b:1:2:3:4:10.96.0.1", false),
+            ("64:ff9b:1::10.96.0.1", false),
+            ("64:ff9b:1:0a60:0000:0100::", false),
+            ("64:ff9b:1:ab0a:0060:0001::", false),
+            ("64:ff9b:1:abcd:000a:6000:0100::", false),
+            ("64:ff9b:1:7f00:0000:0100::", false),
+            ("64:ff9b:1:a60:7:100::", true),
+            ("64:ff9b:1::8.8.8.8", true),
+            ("64:ff9b:1::", false),
             ("2002:0a60:0001::1", false),
             ("2002:0808:0808::1", true),
             ("fd12::1", false),

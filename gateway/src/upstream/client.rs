@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::time::Instant;
 
 use super::connection::{Answer, Connection, Failure};
 use super::connector::Connector;
@@ -19,8 +18,11 @@ pub(crate) use super::request::{Request, Template};
 use crate::http1::Decoder;
 use crate::worker;
 
-/// Servers commonly close an idle connection after 5 s; ours go first.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long a connection takes new requests. A pod that is to end takes clients for 5 s more, in the
+/// first of which its Service comes to lead elsewhere: when it closes its idle connections, it has
+/// none of ours, on which a request could be lost. Servers that close what was idle for 5 s find none
+/// either.
+pub(super) const LIFETIME: Duration = Duration::from_secs(3);
 /// Idle connections a worker keeps.
 const MAX_IDLE: usize = 256;
 
@@ -66,11 +68,11 @@ impl HttpClient {
         })
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes idle connections that are too old.
     pub(crate) fn sweep(&self) {
         for idle in &self.idle {
             let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| connection.used.elapsed() < IDLE);
+            idle.retain(|connection| connection.is_young());
         }
     }
 
@@ -82,20 +84,18 @@ impl HttpClient {
     fn take(&self) -> Option<Box<Connection>> {
         let mut idle = self.here()?.lock().unwrap_or_else(PoisonError::into_inner);
         // The last one used is the least likely to be closed.
-        let connection = idle.pop()?;
-        if connection.used.elapsed() < IDLE {
-            return Some(connection);
+        while let Some(connection) = idle.pop() {
+            if connection.is_young() {
+                return Some(connection);
+            }
         }
-        // All others are older still.
-        idle.clear();
         None
     }
 
-    fn put(&self, mut connection: Box<Connection>) {
-        connection.used = Instant::now();
+    fn put(&self, connection: Box<Connection>) {
         let Some(idle) = self.here() else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
+        if connection.is_young() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }

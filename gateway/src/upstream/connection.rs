@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
+use super::client::LIFETIME;
 use super::connector::Stream;
 use super::fault::Fault;
 use super::request::Request;
@@ -30,8 +31,7 @@ pub(super) struct Connection {
     begun: bool,
     /// Interim answers that have come.
     interim: usize,
-    /// When it was last given back.
-    pub(super) used: Instant,
+    opened: Instant,
 }
 
 /// The head of an answer, and what follows it.
@@ -61,7 +61,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             begun: false,
             interim: 0,
-            used: Instant::now(),
+            opened: Instant::now(),
         }
     }
 
@@ -159,6 +159,11 @@ impl Connection {
     /// Whether the body is over, as far as can be told without handing out data.
     pub(super) fn is_over(&mut self, decoder: &mut Decoder) -> bool {
         decoder.is_over(&mut self.incoming.bytes)
+    }
+
+    /// Whether it takes a further request.
+    pub(super) fn is_young(&self) -> bool {
+        self.opened.elapsed() < LIFETIME
     }
 
     /// Ends an exchange. Tells whether the request is written and nothing follows the answer.

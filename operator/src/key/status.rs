@@ -20,7 +20,7 @@ pub(super) async fn update(
     key: &McpApiKey,
     applied: Applied,
 ) -> Result<Action, Error> {
-    if let Some(wait) = ctx.settle(&applied.resource).await {
+    if let Some(wait) = ctx.settle(&applied.resource) {
         return Ok(Action::requeue(wait));
     }
     let before = key.status.clone().unwrap_or_default();

@@ -15,7 +15,7 @@ pub(super) async fn update(
     policy: &McpPolicy,
     applied: &Applied,
 ) -> Result<Action, Error> {
-    if let Some(wait) = ctx.settle(&applied.resource).await {
+    if let Some(wait) = ctx.settle(&applied.resource) {
         return Ok(Action::requeue(wait));
     }
     let before = policy.status.clone().unwrap_or_default();

@@ -35,7 +35,7 @@ pub(super) async fn update(
         let note = format!("the server changed the definitions of its tools: {change}");
         ctx.publish(server, false, "ToolsChanged", &note).await;
     }
-    if let Some(wait) = ctx.settle(&applied.resource).await {
+    if let Some(wait) = ctx.settle(&applied.resource) {
         return Ok(Action::requeue(wait));
     }
     let before = server.status.clone().unwrap_or_default();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::{McpApiKey, McpPolicy, McpServer};
 use futures_util::StreamExt;
@@ -13,6 +14,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use serde_json::Value;
 use tokio::task::{JoinSet, yield_now};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
@@ -150,29 +152,45 @@ impl Bench {
 
     /// Has a server of the team looked at.
     pub(crate) async fn server(&self, name: &str) -> Result<Action, Error> {
-        self.settle().await;
-        let server: McpServer = self.api.get(&format!("{SERVERS}/{name}"));
-        let done = server::reconcile(&server, &self.ctx).await;
-        self.settle().await;
-        done
+        self.look(async || {
+            let server: McpServer = self.api.get(&format!("{SERVERS}/{name}"));
+            server::reconcile(&server, &self.ctx).await
+        })
+        .await
     }
 
     /// Has a key of the team looked at.
     pub(crate) async fn key(&self, name: &str) -> Result<Action, Error> {
-        self.settle().await;
-        let key: McpApiKey = self.api.get(&format!("{KEYS}/{name}"));
-        let done = key::reconcile(&key, &self.ctx).await;
-        self.settle().await;
-        done
+        self.look(async || {
+            let key: McpApiKey = self.api.get(&format!("{KEYS}/{name}"));
+            key::reconcile(&key, &self.ctx).await
+        })
+        .await
     }
 
     /// Has a policy of the team looked at.
     pub(crate) async fn policy(&self, name: &str) -> Result<Action, Error> {
-        self.settle().await;
-        let policy: McpPolicy = self.api.get(&format!("{POLICIES}/{name}"));
-        let done = policy::reconcile(&policy, &self.ctx).await;
-        self.settle().await;
-        done
+        self.look(async || {
+            let policy: McpPolicy = self.api.get(&format!("{POLICIES}/{name}"));
+            policy::reconcile(&policy, &self.ctx).await
+        })
+        .await
+    }
+
+    /// Looks again as long as that is asked for in a moment, as a controller does.
+    async fn look(
+        &self,
+        reconcile: impl AsyncFn() -> Result<Action, Error>,
+    ) -> Result<Action, Error> {
+        loop {
+            self.settle().await;
+            let done = reconcile().await;
+            self.settle().await;
+            match done.as_ref().ok().and_then(soon) {
+                Some(wait) => sleep(wait).await,
+                None => return done,
+            }
+        }
     }
 
     /// One gateway, ready, that knows everything written so far and later.
@@ -198,4 +216,12 @@ impl Bench {
         let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
         (text("status"), text("reason"), text("message"))
     }
+}
+
+/// The time after which something is looked at again, if that is a moment.
+fn soon(action: &Action) -> Option<Duration> {
+    // An action tells it in no other way.
+    let text = format!("{action:?}");
+    let millis = text.split_once("Some(")?.1.split_once("ms)")?.0.parse::<f64>().ok()?;
+    (millis <= 100.0).then(|| Duration::from_secs_f64(millis / 1000.0))
 }

@@ -252,3 +252,35 @@ async fn a_large_request_arrives_while_its_answer_does() {
 
     assert_eq!(told, Ok((StatusCode::OK, Bytes::from("ok"))));
 }
+
+#[tokio::test]
+async fn a_connection_that_is_used_all_the_time_is_replaced_all_the_same() {
+    let stage = stage().await;
+    let call = async || read_body(stage.send("hello").await.unwrap().into_body()).await.unwrap();
+    let serve = async |server: &mut TcpStream| {
+        read_request(server).await;
+        server.write_all(ANSWER).await.unwrap();
+    };
+
+    let first = async {
+        let mut server = stage.accept().await;
+        serve(&mut server).await;
+        serve(&mut server).await;
+        server
+    };
+    let (mut server, ()) = tokio::join!(first, async {
+        call().await;
+        call().await;
+    });
+    let wait_half = async || {
+        tokio::time::pause();
+        tokio::time::advance(LIFETIME / 2).await;
+        tokio::time::resume();
+    };
+    wait_half().await;
+    tokio::join!(serve(&mut server), call());
+    wait_half().await;
+
+    let another = async { serve(&mut stage.accept().await).await };
+    tokio::join!(another, call());
+}
