@@ -140,7 +140,7 @@ enum Stage {
     /// The request is out.
     Running(Box<Running>),
     /// A stream that ended before the answer is opened again.
-    Resuming(BoxFuture<'static, Result<Box<Running>, Fault>>),
+    Resuming(BoxFuture<'static, Result<Box<Running>, Fault>>, Arc<Leg>, u64),
     /// A modern server waits for answers of a legacy client.
     Asking(Box<Asking>),
     Over,
@@ -219,12 +219,17 @@ impl Call {
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
         let additions = self.order.additions(&self.caller.client);
+        if let Client::Modern(guest) = &self.caller.client
+            && leg.is_lodged()
+        {
+            self.questions = Some(leg.attend());
+            if let Some(message) = guest.level.and_then(|level| leg.levelled(level)) {
+                self.upstream.tell(&leg, message);
+            }
+        }
         let out = Outbound { id, body, client_id, may_be_lost, headers, additions, is_call: true };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
-        if leg.is_lodged() && self.caller.client.era() == Era::Modern {
-            self.questions = Some(leg.attend());
-        }
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
         Ok(())
     }
@@ -254,7 +259,8 @@ impl Call {
             && self.cancelled_at.is_none()
         {
             if !matches!(&self.stage, Stage::Running(running) if running.leg.era() == Era::Legacy) {
-                // Nothing is out, or its end is all that a modern server has to be told.
+                // Nothing is to be waited for: the end is all that a modern server has to be told.
+                self.cancel_upstream();
                 return Poll::Ready(self.cancelled());
             }
             self.cancel_upstream();
@@ -322,7 +328,7 @@ impl Call {
                 self.poll_running(cx)
             }
             Stage::Running(_) => self.poll_running(cx),
-            Stage::Resuming(resuming) => {
+            Stage::Resuming(resuming, ..) => {
                 let resumed = ready!(resuming.as_mut().poll(cx));
                 self.active = Instant::now();
                 match resumed {
@@ -375,22 +381,27 @@ impl Call {
             return None;
         };
         let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
-        self.stage = Stage::Resuming(Box::pin(async move {
+        let Running { leg, id, .. } = *running;
+        let resumed = leg.clone();
+        let resuming = Box::pin(async move {
             sleep(pause).await;
-            let Running { leg, id, .. } = *running;
-            let exchange = leg.resume(&upstream, &event, id, client_id)?;
-            Ok(Box::new(Running { exchange, leg, id }))
-        }));
+            let exchange = resumed.resume(&upstream, &event, id, client_id)?;
+            Ok(Box::new(Running { exchange, leg: resumed, id }))
+        });
+        self.stage = Stage::Resuming(resuming, leg, id);
         None
     }
 
     /// Tells a server of the legacy era that nobody wants the answer any more. To a modern one the
     /// end of the connection says so (2026-07-28, basic/patterns/cancellation).
     fn cancel_upstream(&self) {
-        if let Stage::Running(running) = &self.stage
-            && running.leg.era() == Era::Legacy
-        {
-            self.upstream.tell(&running.leg, cancelled(running.id).into());
+        let (leg, id) = match &self.stage {
+            Stage::Running(running) => (&running.leg, running.id),
+            Stage::Resuming(_, leg, id) => (leg, *id),
+            Stage::Opening(_) | Stage::Asking(_) | Stage::Over => return,
+        };
+        if leg.era() == Era::Legacy {
+            self.upstream.tell(leg, cancelled(id).into());
         }
     }
 

@@ -8,11 +8,11 @@
 //!
 //! | the client sends | the server gets | the client gets |
 //! |---|---|---|
-//! | `initialize` | nothing, or `server/discover` | our answer: a legacy revision and the server's capabilities, `extensions` aside |
+//! | `initialize` | nothing, or `server/discover` | our answer: a legacy revision and, at the URL of one server, that server's capabilities |
 //! | `notifications/initialized` | nothing | – |
 //! | `ping` | nothing | `{}` |
 //! | any other request | the same with the client's version, capabilities and info in `_meta` ([`envelope_edits`]) and the headers that repeat it ([`header`]) | the result without `resultType` ([`to_legacy`]); `ttlMs` and `cacheScope` stay, legacy clients ignore them |
-//! | `tools/call` of a tool with `x-mcp-header` | the same with `Mcp-Param-*` ([`ParamHeaders`]); on -32020 the list is read again and the call repeated once | its result |
+//! | `tools/call` of a tool with `x-mcp-header` | the same with `Mcp-Param-*` ([`ParamHeaders`]); on -32020 the list is read again, for the calls that follow | its result, or that error |
 //! | a call that is answered `input_required` | the call again with `inputResponses` and the state ([`retry_edits`]), at most ten times | a request for each entry on the call's own stream ([`input::request`]), then the result |
 //! | `logging/setLevel` | nothing; later requests carry it as `logLevel` | `{}`, and log messages of its calls |
 //! | `resources/subscribe`, `resources/unsubscribe` | a `subscriptions/listen` that names the URI, or no longer | `{}`, and `notifications/resources/updated` |
@@ -32,7 +32,7 @@
 //! | any other request | the same without the envelope's members of `_meta` ([`strip_edits`]), in a session that declared the client's capabilities | the result with `resultType`, `serverInfo` and, where required, `ttlMs` and `cacheScope` ([`to_modern`]; [`modern_additions`] beyond what is held whole) |
 //! | a call during which the server sends `elicitation/create`, `sampling/createMessage` or `roots/list` | the call stays open; the client's next try answers the server's requests by their ids | an `input_required` result ([`input_required`]) with a sealed state that names the open call |
 //! | a call that is answered -32042 | the call again, once the client comes back | an `input_required` result with the URLs ([`url_elicitations`]) |
-//! | a request with `logLevel` | `logging/setLevel`, when the level differs from the session's | log messages of that level and above on the request's own stream; without `logLevel` none |
+//! | a request with `logLevel` | `logging/setLevel` before it, where the client has a session of its own there and the level differs | log messages of that level and above on the request's own stream; without `logLevel` none |
 //! | `subscriptions/listen` | `resources/subscribe` for each URI; for lists nothing: they are announced anyway | the acknowledgment ([`acknowledged`]), then notifications with its id ([`stamp`]) |
 //! | its disconnect | `notifications/cancelled` | – |
 //! | `ping`, `logging/setLevel`, `resources/subscribe`, `initialize` in a modern envelope | nothing | 404 and -32601: the modern era has none of these |
@@ -56,10 +56,10 @@
 //!
 //! | what | why | what the client is told |
 //! |---|---|---|
-//! | tasks across eras | in 2025-11-25 the client decides that a call becomes a task and waits in `tasks/result`; in the extension the server decides and clients poll (SEP-2663). A client that does not know the kind cannot follow it. | the capability is not advertised; `task` in the params is ignored as the revision without it asks; `tasks/*` get -32601 |
-//! | a legacy server's request outside of any call, for a modern client | modern servers may ask only in the answer to a request (basic/patterns/mrtr) | nothing; the server gets -32601 |
+//! | tasks across eras | in 2025-11-25 the client decides that a call becomes a task and waits in `tasks/result`; in the extension the server decides and clients poll (SEP-2663). A client that does not know the kind cannot follow it. | a server that has the other kind answers calls at once; `task` in the params is ignored, as the revision without it asks |
+//! | a legacy server's request while its client has no call open there, for a modern client | modern servers may ask only in the answer to a request (basic/patterns/mrtr) | nothing; the server gets -32601. While calls are open the latest is taken to be meant |
 //! | input in the midst of `completion/complete` or a list, for a modern client | only `tools/call`, `prompts/get` and `resources/read` may answer `input_required` | the result, if the server can do without: its request is answered with -32601 |
-//! | an error in place of input, for a modern server | `inputResponses` holds results only | for elicitation, `{"action":"cancel"}` stands in; for others the call fails with the client's own error |
+//! | an error in place of input, for a modern server | `inputResponses` holds results only | for elicitation, `{"action":"cancel"}` stands in; for others the call fails with an error that has the client's code |
 //! | progress between two tries | each try is a request of its own, with its own token | progress of each try while it lasts |
 //! | resuming a stream with `Last-Event-ID`, for a modern client | removed in 2026-07-28: a broken stream is a lost request | the header is ignored; the client asks again |
 //! | `notifications/elicitation/complete`, for a modern client | removed in 2026-07-28 | nothing; it comes back by itself |

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_core::Scope;
-use mcp::error::modern_error;
+use mcp::error::{HEADER_MISMATCH, modern_error};
 use mcp::input::{InputRequest, input_required, url_elicitations};
 use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
@@ -77,6 +77,10 @@ impl Call {
                 Outcome::Ok
             }
             Answered::Error(error) => {
+                if mcp::error::code(error) == Some(i64::from(HEADER_MISMATCH)) {
+                    // The tool wants other arguments as headers than its definition said.
+                    self.upstream.refresh();
+                }
                 if (client, leg.era()) == (Era::Modern, Era::Legacy) {
                     if let Ok(requests) = url_elicitations(error)
                         && !requests.is_empty()

@@ -1,12 +1,13 @@
 //! A leg: one session with a server, over any transport, or what stands for one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
+use mcp::logging::Level;
 use mcp::message::Outcome;
 use mcp::scan::Addition;
 use mcp::{Era, Message};
@@ -54,6 +55,9 @@ pub(crate) struct Leg {
     unasked: Arc<Unasked>,
     /// Places for what is sent in passing.
     errands: Arc<Semaphore>,
+    /// The log level that the server was told for a client which says it with its calls; 0 if it
+    /// was not.
+    level: AtomicU8,
     /// Reads the stream on which the server speaks unasked to the client whose leg it is.
     ear: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -140,7 +144,8 @@ impl Leg {
     fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
         let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
         let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
-        Self { link, hello, next_id, unasked, errands, ear: OnceLock::new() }
+        let (level, ear) = (AtomicU8::new(0), OnceLock::new());
+        Self { link, hello, next_id, unasked, errands, level, ear }
     }
 
     async fn open_streamable(
@@ -222,6 +227,18 @@ impl Leg {
     /// A place for a message that nobody waits for.
     pub(super) fn errand(&self) -> Option<OwnedSemaphorePermit> {
         self.errands.clone().try_acquire_owned().ok()
+    }
+
+    /// What the server has to be told before a call of a client that wants log messages of this
+    /// level; nothing if it knows.
+    pub(crate) fn levelled(&self, level: Level) -> Option<Bytes> {
+        let place = Level::ALL.iter().position(|known| *known == level)?;
+        let place = u8::try_from(place + 1).ok()?;
+        if !self.offers("logging") || self.level.swap(place, Ordering::Relaxed) == place {
+            return None;
+        }
+        let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
+        Some(request(self.next_id(), "logging/setLevel", &params))
     }
 
     /// What the server said of itself.
