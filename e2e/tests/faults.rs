@@ -110,15 +110,15 @@ async fn a_404_for_each_call_fails_them_and_nothing_after() {
 
 #[tokio::test]
 async fn a_call_refused_on_the_way_fails_alone() {
-    refused_calls_fail_alone(Scene::of_sessions().await.unwrap()).await;
+    refused_calls_fail_alone(Scene::of_sessions().await.unwrap()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_call_of_2026_07_28_refused_on_the_way_fails_alone() {
-    refused_calls_fail_alone(Scene::set().await.unwrap()).await;
+    refused_calls_fail_alone(Scene::set().await.unwrap()).await.unwrap();
 }
 
-async fn refused_calls_fail_alone(scene: Scene) {
+async fn refused_calls_fail_alone(scene: Scene) -> Result<()> {
     let faults = [
         Fault::Status(502, "the proxy found no one"),
         Fault::Status(503, "the proxy is full"),
@@ -132,17 +132,17 @@ async fn refused_calls_fail_alone(scene: Scene) {
         script = add(gated, 4);
         gates.push(gate);
     }
-    let model = Model::start(script).await.unwrap();
+    let model = Model::start(script).await?;
 
-    let run = scene.run(Transport::Http, &model).unwrap();
+    let run = scene.run(Transport::Http, &model)?;
     let mut sessions = None;
     for (gate, fault) in gates.iter().zip(&faults) {
-        gate.reached().await.unwrap();
+        gate.reached().await?;
         sessions.get_or_insert_with(|| scene.initialized());
         scene.tap.break_next("tools/call", fault.clone());
         gate.open();
     }
-    let outcome = run.finish().await.unwrap();
+    let outcome = run.finish().await?;
 
     let texts = texts(&outcome);
     for (row, fault) in faults.iter().enumerate() {
@@ -154,6 +154,7 @@ async fn refused_calls_fail_alone(scene: Scene) {
         assert_eq!(texts[2 * row + 2], "4", "after {fault:?}");
     }
     assert_eq!(Some(scene.initialized()), sessions, "a fault of one call cost the session");
+    Ok(())
 }
 
 #[tokio::test]

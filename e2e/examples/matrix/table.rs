@@ -1,4 +1,4 @@
-//! The table as Markdown, and the one that was recorded.
+//! The table as Markdown.
 
 use std::{fmt::Write as _, fs};
 
@@ -17,10 +17,7 @@ pub(crate) const PREFACE: &str = "\
 # Clients and servers
 
 Every client in the rows uses every server in the columns through one Fairway gateway, at `/sse` or `/mcp`, with a key
-that allows that server. The test makes this table and fails when it is another:
-
-    cargo test -p e2e --test matrix                          # compares
-    FAIRWAY_MATRIX=write cargo test -p e2e --test matrix     # writes
+that allows that server. `cargo run -p e2e --example matrix` makes this table.
 
 A cell has the revision that the client speaks with the gateway, and nine marks:
 
@@ -80,11 +77,6 @@ pub(crate) fn failures(scene: &Scene, row: &Row, cells: &[Cell]) -> Vec<String> 
         }
     }
     failures
-}
-
-/// The document that is checked in.
-pub(crate) fn recorded() -> Result<String> {
-    Ok(fs::read_to_string(RECORDED).unwrap_or_default())
 }
 
 /// Records the document.
