@@ -1,6 +1,6 @@
 //! Somebody takes rights away, or a CRD: nothing is emptied, and what is restored heals.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use e2e::cluster::{
     Component,
@@ -152,7 +152,10 @@ async fn a_missing_crd_empties_nothing() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/fairway/crds/mcppolicies.yaml");
     // The restored policy is another object. Until it is there the old one is not: what is gone is gone.
     scene.scale_operators(0).await.unwrap();
-    cluster.apply(&fs::read_to_string(chart).unwrap()).await.unwrap();
+    // As Helm does it, which could not upgrade what is somebody else's.
+    let chart = chart.display().to_string();
+    let restore = ["apply", "--server-side", "--field-manager=helm", "--filename", &chart];
+    cluster.kubectl_for(&restore, PATIENCE).await.unwrap();
     let put = || async { scene.put("McpPolicy", "all", allow_everything()).await.map(|()| true) };
     until("policies to be known again", PATIENCE, put).await.unwrap();
     scene.scale_operators(2).await.unwrap();
