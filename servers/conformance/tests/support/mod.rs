@@ -98,7 +98,7 @@ impl Reply {
     /// The one message in it, be it JSON or an event.
     pub(crate) fn message(&self) -> Value {
         let data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
-        let json = data.last().unwrap_or(&self.text);
+        let json = data.next_back().unwrap_or(&self.text);
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
