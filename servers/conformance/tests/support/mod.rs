@@ -97,7 +97,7 @@ impl Drop for Server {
 impl Reply {
     /// The one message in it, be it JSON or an event.
     pub(crate) fn message(&self) -> Value {
-        let data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
         let json = data.next_back().unwrap_or(&self.text);
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
