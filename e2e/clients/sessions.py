@@ -134,6 +134,9 @@ class Session:
             while True:
                 try:
                     async with client.listen(tools_list_changed=True) as subscription:
+                        if ready.is_set():
+                            # What changed in between nobody tells.
+                            self.event("list_changed")
                         ready.set()
                         async for _ in subscription:
                             self.event("list_changed")

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::{Principal, Scope};
@@ -18,6 +19,7 @@ use mcp::logging::Level;
 use mcp::message::Outcome;
 use mcp::modern::{self, Meta, quoted};
 use mcp::subscription::Filter;
+use tokio::time::sleep;
 
 use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, dispatch, refuse, shortened};
@@ -32,6 +34,10 @@ use crate::session::MAX_CAPABILITIES;
 /// Methods of the legacy era that this one does not have (2026-07-28, changelog).
 const GONE: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// Before the head of a stream that is answered at once. A proxy in Go (Traefik 3.6 was seen to) ends
+/// a stream whose head comes within some 100 µs of the request's body, while it is still at that body.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// Answers a request.
 pub(super) async fn request(
@@ -54,7 +60,10 @@ pub(super) async fn request(
             let message = "subscriptions/listen is answered with text/event-stream: accept it";
             return reply::error(StatusCode::NOT_ACCEPTABLE, message);
         }
-        "subscriptions/listen" => return listen(app, asked, principal, scope),
+        "subscriptions/listen" => {
+            sleep(SETTLED).await;
+            return listen(app, asked, principal, scope);
+        }
         _ => {}
     }
     match resumed(&app, asked, principal) {
