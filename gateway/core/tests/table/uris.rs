@@ -176,8 +176,8 @@ fn a_uri_of_nobody_is_the_only_servers_if_there_is_but_one_with_resources() {
     assert_eq!(resolve(&world.principal("a/ann"), "file:///c"), None);
     let two = world.principal("a/two");
     assert_eq!(resolve(&two, "file:///c").as_deref(), Some("a/two/file:///c"));
-    // That of another server is not.
-    assert_eq!(resolve(&two, "file:///a"), None);
+    // That of another server is as unknown: nothing tells that it is there.
+    assert_eq!(resolve(&two, "file:///a").as_deref(), Some("a/two/file:///a"));
     assert_eq!(resolve(&two, "fairway+a+one+file:///a"), None);
 
     // One that only says that it has resources counts.
