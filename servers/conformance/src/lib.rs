@@ -1,7 +1,7 @@
 //! An MCP server that has what the official conformance suite looks for.
 //!
 //! It speaks every revision of the protocol, only those with `initialize`, or only 2026-07-28 ([`Era`]), and offers
-//! the same fixtures each time: what a tool needs from its client it asks for in the way of the revision ([`input`]).
+//! the same fixtures each time: what a tool needs from its client it asks for in the way of the revision (`input`).
 //! [`router`] serves MCP (Streamable HTTP) at `/mcp` and liveness at `/health`.
 
 mod audience;
