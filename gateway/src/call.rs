@@ -382,10 +382,10 @@ impl Call {
         };
         let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
         let Running { leg, id, .. } = *running;
-        let resumed = leg.clone();
+        let (resumed, additions) = (leg.clone(), self.order.additions(&self.caller.client));
         let resuming = Box::pin(async move {
             sleep(pause).await;
-            let exchange = resumed.resume(&upstream, &event, id, client_id)?;
+            let exchange = resumed.resume(&upstream, &event, id, client_id)?.adding(additions);
             Ok(Box::new(Running { exchange, leg: resumed, id }))
         });
         self.stage = Stage::Resuming(resuming, leg, id);

@@ -7,7 +7,6 @@
 #![warn(missing_docs)]
 
 pub mod bridge;
-pub mod completion;
 pub mod era;
 pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
@@ -21,7 +20,6 @@ pub mod members;
 pub mod message;
 pub mod modern;
 pub mod object;
-pub mod prompt;
 pub mod resource;
 pub mod result;
 pub mod scan;

@@ -10,18 +10,6 @@ use crate::Id;
 use crate::members::members;
 use crate::object::unescape;
 
-/// One page of a server's `tools/list` result.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ToolPage<'a> {
-    /// Raw definitions.
-    #[serde(borrow)]
-    pub tools: Vec<&'a RawValue>,
-    /// Where the next page begins; absent on the last.
-    #[serde(borrow, default)]
-    pub next_cursor: Option<Cow<'a, str>>,
-}
-
 /// What we read of the parameters of `tools/call`.
 #[derive(Debug)]
 pub struct CallParams<'a> {

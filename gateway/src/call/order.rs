@@ -10,7 +10,7 @@ use mcp::input;
 use mcp::logging::Level;
 use mcp::modern::{self, Envelope};
 use mcp::object::{Change, change};
-use mcp::result::is_cacheable;
+use mcp::result::{Cache, modern_additions};
 use mcp::scan::Addition;
 use mcp::splice::{Edit, splice};
 use mcp::{Era, Message};
@@ -152,12 +152,7 @@ impl Order {
         if client.era() == Era::Legacy {
             return Vec::new();
         }
-        let mut additions = vec![Addition::new("resultType", &b"\"complete\""[..])];
-        if is_cacheable(&self.method) {
-            additions.push(Addition::new("ttlMs", &b"0"[..]));
-            additions.push(Addition::replacing("cacheScope", &b"\"private\""[..]));
-        }
-        additions
+        modern_additions(&self.method, &US, Cache::default())
     }
 
     /// The raw parameters of the client's message.

@@ -7,9 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use mcp::Era;
 use mcp::error::INVALID_PARAMS;
-use mcp::tool::text;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use mcp::list::cursor;
 
 use super::dispatch::{Asked, Asker, refuse};
 use crate::call::US;
@@ -77,16 +75,15 @@ impl List {
     ) -> Bytes {
         // A cursor of another list is none of this one.
         let hash = self.hash(asker) ^ self as u64;
-        let offset = match cursor_of(asked.params) {
-            None => 0,
-            Some(cursor) => match Cursor::open(&cursor, hash) {
-                Some(offset) => offset,
-                None => {
-                    let message =
-                        "the cursor is not ours or the list has changed; list from the start";
-                    return refuse(asked.id, INVALID_PARAMS, message);
-                }
-            },
+        let offset = match cursor(asked.params) {
+            Ok(None) => Some(0),
+            Ok(Some(cursor)) => Cursor::open(&cursor, hash),
+            // One that is no text is not ours either.
+            Err(_) => None,
+        };
+        let Some(offset) = offset else {
+            let message = "the cursor is not ours or the list has changed; list from the start";
+            return refuse(asked.id, INVALID_PARAMS, message);
         };
         let mut out = BytesMut::with_capacity(4096);
         out.put_slice(br#"{"jsonrpc":"2.0","id":"#);
@@ -127,17 +124,6 @@ fn modern_members() -> String {
         mcp::modern::SERVER_INFO,
         *US
     )
-}
-
-fn cursor_of(params: Option<&RawValue>) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow)]
-        cursor: Option<&'a RawValue>,
-    }
-    let cursor = serde_json::from_str::<Params<'_>>(params?.get()).ok()?.cursor?;
-    // One that is no text is not ours either.
-    Some(text(cursor).unwrap_or_default().into_owned())
 }
 
 /// Where a page begins, bound to the view it is a page of.

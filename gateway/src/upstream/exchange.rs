@@ -168,7 +168,7 @@ impl Exchange {
     }
 
     /// The same, with members that answers which pass through must have.
-    pub(super) fn adding(mut self, additions: Vec<Addition>) -> Self {
+    pub(crate) fn adding(mut self, additions: Vec<Addition>) -> Self {
         self.additions = additions;
         self
     }
