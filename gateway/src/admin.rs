@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use crate::config::Config;
 use crate::downstream::health::{self, Status};
 use crate::downstream::reply::{self, Response};
+use crate::peer::Fleet;
 use crate::report::Reporter;
 use crate::source::Contact;
 use crate::state::{Token, Tokens};
@@ -24,6 +25,7 @@ pub(crate) struct Admin {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) contact: Arc<Contact>,
     pub(crate) config: Arc<Config>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) access: Access,
 }
 
@@ -74,7 +76,7 @@ impl Admin {
     }
 
     fn readiness(&self, show: Status) -> Response {
-        health::readiness(&self.table, &self.contact, &self.config, show)
+        health::readiness(&self.table, &self.contact, &self.config, &self.fleet, show)
     }
 
     fn metrics(&self) -> Response {

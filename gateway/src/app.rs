@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway_core::report::Hello;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,9 @@ use crate::downstream::health::Status;
 use crate::downstream::{Downstream, Room, Streams};
 use crate::home::Homes;
 use crate::inflight::InFlight;
-use crate::listener::{Workers, serve, serve_admin};
+use crate::listener::{Ending, Listeners, Workers, serve, serve_admin};
+use crate::parked::Parked;
+use crate::peer::{Fleet, Inboxes, carry, find};
 use crate::publisher::Publisher;
 use crate::report::Reporter;
 use crate::session::Tombstones;
@@ -50,6 +52,18 @@ pub struct Options {
     pub body_memory: usize,
     /// Who reports to the operator.
     pub pod: Pod,
+    /// Other gateways that serve the same sessions, if there are to be any.
+    pub peers: Option<Peers>,
+}
+
+/// How gateways that serve the same sessions find each other. They share the file of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Where others reach this one.
+    pub listen: SocketAddr,
+    /// Hosts with ports that lead to the others, and may lead to this one. A name is looked up again
+    /// and again.
+    pub names: Vec<String>,
 }
 
 impl Options {
@@ -104,7 +118,8 @@ pub enum StartError {
 pub struct Gateway {
     address: SocketAddr,
     admin_address: SocketAddr,
-    stop: CancellationToken,
+    peer_address: Option<SocketAddr>,
+    ending: Ending,
     tasks: TaskTracker,
     workers: Option<Workers>,
 }
@@ -117,11 +132,19 @@ impl Gateway {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let (listener, address) = bind(options.listen).await?;
         let (admin_listener, admin_address) = bind(options.admin_listen).await?;
+        let (peers, peer_address, names) = match options.peers {
+            Some(Peers { listen, names }) => {
+                let (listener, address) = bind(listen).await?;
+                (Some(listener), Some(address), names)
+            }
+            None => (None, None, Vec::new()),
+        };
         let in_cluster = matches!(options.source, Source::Cluster(_));
         let keeper = if in_cluster { Keeper::Operator } else { Keeper::Own };
         let secrets = state::open(&options.state, keeper)?;
 
         let stop = CancellationToken::new();
+        let drain = stop.child_token();
         // What is running already ends if anything fails.
         let running = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
@@ -146,6 +169,7 @@ impl Gateway {
             stop.clone(),
             telemetry.clone(),
         );
+        let (fleet, inboxes) = Fleet::new(secrets.peers, drain.clone(), telemetry.clone());
         let publisher = Publisher::new(table.clone(), pool, telemetry.clone(), changed);
         let access = if in_cluster {
             let hello = hello(options.pod);
@@ -159,6 +183,7 @@ impl Gateway {
             telemetry: telemetry.clone(),
             contact: contact.clone(),
             config: config.clone(),
+            fleet: fleet.clone(),
             access,
         });
         let homes = Homes::new();
@@ -176,14 +201,15 @@ impl Gateway {
             calls: InFlight::new(),
             streams: Streams::new(),
             homes: homes.clone(),
-            parked: Arc::default(),
+            parked: Parked::at(fleet.own),
+            fleet: fleet.clone(),
             telemetry,
             config,
             room: Room::new(options.body_memory),
             allowed_hosts: options.allowed_hosts,
             show: if in_cluster { Status::Bare } else { Status::Detail },
             contact: contact.clone(),
-            stop: stop.clone(),
+            stop: drain.clone(),
         });
 
         match options.source {
@@ -201,10 +227,19 @@ impl Gateway {
         tasks.spawn(publisher.run(stop.clone()));
         tasks.spawn(sweep(homes, stop.clone()));
         tasks.spawn(serve_admin(admin_listener, admin, stop.clone()));
-        let workers = serve(listener, &downstream).map_err(StartError::Workers)?;
+        let ending = Ending { drain, stop: stop.clone(), clients: TaskTracker::new() };
+        let listeners = Listeners { clients: listener, peers };
+        let workers = serve(listeners, &downstream, &ending).map_err(StartError::Workers)?;
+        if let Some(address) = peer_address {
+            fleet.listens_at(address.port());
+            let Inboxes { parcels, announced } = inboxes;
+            tasks.spawn(carry(fleet.clone(), parcels, stop.clone()));
+            tasks.spawn(find(fleet, names, announced, stop));
+        }
         tasks.close();
         running.disarm();
-        Ok(Self { address, admin_address, stop, tasks, workers: Some(workers) })
+        let workers = Some(workers);
+        Ok(Self { address, admin_address, peer_address, ending, tasks, workers })
     }
 
     /// Where clients connect.
@@ -217,9 +252,25 @@ impl Gateway {
         self.admin_address
     }
 
-    /// Stops: streams without an open call end, other connections have a second to.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
+    /// Where other gateways connect, if they may.
+    pub const fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
+    }
+
+    /// Stops, for somebody who waits for it.
+    pub async fn stop(self) {
+        self.drain(AT_ONCE).await;
+    }
+
+    /// Stops: takes no more clients and ends each stream and connection when no call is open on it,
+    /// within `grace`; what has not ended by then is cut.
+    pub async fn drain(mut self, grace: Duration) {
+        let Ending { drain, stop, clients } = &self.ending;
+        drain.cancel();
+        clients.close();
+        // Those who stay longer are cut.
+        let _ = timeout(grace, clients.wait()).await;
+        stop.cancel();
         if let Some(workers) = self.workers.take() {
             // Joining threads blocks.
             let _ = tokio::task::spawn_blocking(move || workers.join()).await;
@@ -230,7 +281,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.ending.stop.cancel();
     }
 }
 
@@ -240,6 +291,9 @@ async fn sweep(homes: Arc<Homes>, stop: CancellationToken) {
         homes.sweep(Instant::now());
     }
 }
+
+/// What calls under way get when somebody waits for the end.
+const AT_ONCE: Duration = Duration::from_millis(800);
 
 /// How often idle sessions are looked for.
 const SWEEP: Duration = Duration::from_secs(60);

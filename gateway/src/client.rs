@@ -5,6 +5,7 @@ use mcp::logging::Level;
 use mcp::{Era, modern};
 use serde_json::value::RawValue;
 
+use crate::peer::Tag;
 use crate::session::{Session, SessionId};
 
 /// The client of one request.
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     pub(crate) session: SessionId,
     /// JSON text of what it can do; empty if it never said.
     pub(crate) capabilities: Bytes,
+    /// The gateway that began the session.
+    pub(crate) home: Tag,
 }
 
 /// A client of one request.
@@ -40,7 +43,7 @@ impl Client {
     /// Of an open session.
     pub(crate) fn of(session: &Session) -> Self {
         let capabilities = session.capabilities.clone();
-        Self::Legacy(Some(Member { session: session.id, capabilities }))
+        Self::Legacy(Some(Member { session: session.id, capabilities, home: session.home }))
     }
 
     pub(crate) const fn era(&self) -> Era {

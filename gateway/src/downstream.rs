@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::home::Homes;
 use crate::inflight::InFlight;
 use crate::parked::Parked;
+use crate::peer::{BodyHash, Fleet};
 use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
 use crate::table::Table;
@@ -19,6 +20,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::ClientKey;
 
 mod answer;
+mod away;
 pub(crate) mod body;
 mod capability;
 mod cors;
@@ -44,6 +46,7 @@ use health::Status;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use list::fuzz as fuzz_cursor;
 use read::read_body;
+pub(crate) use read::read_told;
 pub(crate) use reply::Response;
 pub(crate) use room::Room;
 pub(crate) use sse::Streams;
@@ -59,6 +62,7 @@ pub(crate) struct Downstream {
     pub(crate) streams: Streams,
     pub(crate) homes: Arc<Homes>,
     pub(crate) parked: Arc<Parked>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Arc<Config>,
     /// For the bodies of requests.
@@ -126,8 +130,33 @@ pub(crate) struct Arrival {
     parts: Parts,
     body: Incoming,
     target: Target,
-    /// Whether the client reached us on a loopback address.
-    local: bool,
+    came: Came,
+}
+
+/// How a request came.
+enum Came {
+    /// From a client; whether on a loopback address.
+    Here { local: bool },
+    /// From another gateway, which has admitted it.
+    Passed(Passed),
+}
+
+/// What another gateway vouches for.
+pub(crate) struct Passed {
+    /// Nobody where the stream of HTTP+SSE stands for its key.
+    pub(crate) principal: Option<Principal>,
+    /// Of HTTP+SSE, whose id is in the query.
+    pub(crate) session: Option<SessionId>,
+    pub(crate) body: BodyHash,
+}
+
+impl Came {
+    const fn passed(&self) -> Option<&Passed> {
+        match self {
+            Self::Here { .. } => None,
+            Self::Passed(passed) => Some(passed),
+        }
+    }
 }
 
 /// Answers a client.
@@ -138,12 +167,22 @@ pub(crate) async fn serve(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let readers = Readers::of(&app.config.settings(), &parts.headers);
-    let mut response = answer(app, parts, body, local).await;
+    let mut response = answer(app, parts, body, Came::Here { local }).await;
     readers.tell(response.headers_mut());
     response
 }
 
-async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, local: bool) -> Response {
+/// Answers a client of another gateway.
+pub(crate) async fn serve_passed(
+    app: Arc<Downstream>,
+    parts: Parts,
+    body: Incoming,
+    passed: Passed,
+) -> Response {
+    answer(app, parts, body, Came::Passed(passed)).await
+}
+
+async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, came: Came) -> Response {
     let Some(target) = Target::of(parts.uri.path()) else {
         return reply::error(StatusCode::NOT_FOUND, "no such path");
     };
@@ -151,7 +190,7 @@ async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, local: bool)
         return cors::preflight(&app.config.settings(), &parts.headers);
     }
     let endpoint = target.endpoint;
-    let arrival = Arrival { parts, body, target, local };
+    let arrival = Arrival { parts, body, target, came };
     match (endpoint, &arrival.parts.method) {
         (Endpoint::Streamable, &Method::POST) => streamable::post(app, arrival).await,
         (Endpoint::Streamable, &Method::GET) => streamable::get(app, arrival).await,
@@ -160,7 +199,7 @@ async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, local: bool)
         (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
         (Endpoint::Health, &Method::GET) => health::health(&app.table, app.show),
         (Endpoint::Readiness, &Method::GET) => {
-            health::readiness(&app.table, &app.contact, &app.config, app.show)
+            health::readiness(&app.table, &app.contact, &app.config, &app.fleet, app.show)
         }
         _ => reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method"),
     }
@@ -170,6 +209,12 @@ impl Downstream {
     /// Checks what comes before any body: the table, the origin, the key.
     async fn admit(&self, arrival: &Arrival) -> Result<(Principal, Source), Response> {
         self.admit_unkeyed(arrival).await?;
+        if let Some(passed) = arrival.came.passed() {
+            let principal = passed.principal.clone();
+            return principal
+                .map(|principal| (principal, Source::Header))
+                .ok_or_else(|| reply::unauthorized("missing API key"));
+        }
         let tenant = arrival.target.tenant.as_ref();
         self.authenticator.authenticate(&arrival.parts, tenant).map_err(|error| {
             self.telemetry.unauthorized.inc();
@@ -207,7 +252,8 @@ impl Downstream {
         if !self.table.completed().await {
             return Err(reply::not_ready());
         }
-        origin::check(&arrival.parts.headers, arrival.local, &self.allowed_hosts, &self.config)
+        let Came::Here { local } = arrival.came else { return Ok(()) };
+        origin::check(&arrival.parts.headers, local, &self.allowed_hosts, &self.config)
             .map_err(|message| reply::error(StatusCode::FORBIDDEN, message))
     }
 }

@@ -226,6 +226,11 @@ impl Home {
         *lock(&self.outlet) = Some(outlet);
     }
 
+    /// The client took another stream, at another gateway.
+    pub(crate) fn disconnect(&self) {
+        *lock(&self.outlet) = None;
+    }
+
     /// Says something on the client's stream. False if it has none, or does not read it.
     pub(crate) fn say(&self, message: Bytes) -> bool {
         let Some(outlet) = lock(&self.outlet).clone() else { return false };
@@ -303,9 +308,9 @@ impl Home {
     }
 
     /// Brings an answer of the client, whose id is `id`, to who waits for it.
-    pub(crate) fn answer(&self, id: Id<'_>, message: &Bytes) {
-        let Ok(number) = id.as_json().parse::<u64>() else { return };
-        let Some(question) = lock(&self.questions).open.remove(&number) else { return };
+    pub(crate) fn answer(&self, id: Id<'_>, message: &Bytes) -> bool {
+        let Ok(number) = id.as_json().parse::<u64>() else { return false };
+        let Some(question) = lock(&self.questions).open.remove(&number) else { return false };
         match question {
             Question::Leg { upstream, leg, id: theirs } => {
                 // A server that is gone waits no more, nor one whose session is.
@@ -320,6 +325,7 @@ impl Home {
                 let _ = answers.try_send((key, message.clone()));
             }
         }
+        true
     }
 
     /// Keeps the watch on a resource. False if there are too many.

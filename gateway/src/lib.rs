@@ -3,7 +3,8 @@
 //!
 //! A request meets, in this order, `listener`, `authn`, `downstream`, `session`, the view
 //! and decision of `gateway_core`, `call` and `upstream`. What changes about a session is kept in
-//! `home`, what a call waits for in `parked`. Beside the path are `source`, `publisher`, `table`,
+//! `home`, what a call waits for in `parked`;
+//! `peer` leads to other gateways. Beside the path are `source`, `publisher`, `table`,
 //! `report`, `admin` and `telemetry`; `app` wires them.
 
 mod admin;
@@ -20,6 +21,7 @@ mod http1;
 mod inflight;
 mod listener;
 mod parked;
+mod peer;
 mod publisher;
 mod report;
 mod session;
@@ -34,7 +36,7 @@ mod watches;
 mod worker;
 mod yaml;
 
-pub use app::{Gateway, Options, Pod, Source, StartError};
+pub use app::{Gateway, Options, Peers, Pod, Source, StartError};
 pub use config::ConfigError;
 pub use source::cluster::{Cluster, ClusterError};
 pub use state::StateError;

@@ -1,9 +1,9 @@
-//! The client port: accepts connections and hands them to workers, within bounds.
+//! The ports for clients and for other gateways: accepts connections and hands them to workers, within bounds.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::downstream::{self, Downstream, Response};
+use crate::peer;
 use crate::telemetry::Telemetry;
 use crate::watchdog::{Busy, Watched, watch};
 use crate::worker;
@@ -41,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A timer that is sooner than all others makes the runtime wake itself by a system call. This one
 /// beats always, and sooner than those of calls.
 const BEAT: Duration = Duration::from_millis(400);
-/// How long connections may take to end when the gateway stops.
+/// How long other gateways may take to hear the end of what they asked.
 const GRACE: Duration = Duration::from_millis(800);
 
 /// Connections under way, counted by address.
@@ -83,7 +84,39 @@ impl Drop for Place {
     }
 }
 
-type Accepted = (std::net::TcpStream, Place);
+/// A connection for a worker.
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    port: Port,
+}
+
+/// Which port a connection came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Clients,
+    /// Other gateways.
+    Peers,
+}
+
+/// Where connections come to.
+pub(crate) struct Listeners {
+    pub(crate) clients: TcpListener,
+    /// For other gateways.
+    pub(crate) peers: Option<TcpListener>,
+}
+
+/// When to end: clients are let go, then all ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    /// No more clients are taken; those who are there end what they are at.
+    pub(crate) drain: CancellationToken,
+    /// What has not ended is cut.
+    pub(crate) stop: CancellationToken,
+    /// The connections of clients.
+    pub(crate) clients: TaskTracker,
+}
 
 /// The threads that serve clients.
 #[derive(Debug)]
@@ -102,27 +135,37 @@ impl Workers {
 }
 
 /// Serves clients on `listener` from one thread a processor, until `stop`.
-pub(crate) fn serve(listener: TcpListener, downstream: &Arc<Downstream>) -> io::Result<Workers> {
+pub(crate) fn serve(
+    listeners: Listeners,
+    downstream: &Arc<Downstream>,
+    ending: &Ending,
+) -> io::Result<Workers> {
     let mut queues = Vec::new();
     let mut threads = Vec::new();
     for index in 1..=worker::count() {
         let (queue, accepted) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let downstream = downstream.clone();
+        let (downstream, ending) = (downstream.clone(), ending.clone());
         threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             worker::enter(index);
-            runtime.block_on(work(accepted, downstream));
+            runtime.block_on(work(accepted, downstream, ending));
         })?);
         queues.push(queue);
     }
-    let (telemetry, stop) = (downstream.telemetry.clone(), downstream.stop.clone());
-    tokio::spawn(accept(listener, queues, telemetry, stop));
+    let (telemetry, Listeners { clients, peers }) = (&downstream.telemetry, listeners);
+    if let Some(peers) = peers {
+        let stop = ending.stop.clone();
+        tokio::spawn(accept(peers, Port::Peers, queues.clone(), telemetry.clone(), stop));
+    }
+    let drain = ending.drain.clone();
+    tokio::spawn(accept(clients, Port::Clients, queues, telemetry.clone(), drain));
     Ok(Workers { threads })
 }
 
 /// Hands connections to the workers in turn.
 async fn accept(
     listener: TcpListener,
+    port: Port,
     queues: Vec<mpsc::Sender<Accepted>>,
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
@@ -145,7 +188,7 @@ async fn accept(
         };
         let Some(place) = peers.enter(peer.ip(), &telemetry) else { continue };
         let (Ok(stream), Some(queue)) = (prepare(stream), turn.next()) else { continue };
-        if queue.send((stream, place)).await.is_err() {
+        if queue.send(Accepted { stream, peer, place, port }).await.is_err() {
             return;
         }
     }
@@ -162,10 +205,10 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream>) {
-    // One of the worker's own: looking at it takes a lock, which is then shared with nobody.
-    let stop = downstream.stop.child_token();
-    let connections = TaskTracker::new();
+async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream>, ending: Ending) {
+    // Of the worker's own: looking at one takes a lock, which is then shared with nobody.
+    let (drain, stop) = (ending.drain.child_token(), ending.stop.child_token());
+    let peers = TaskTracker::new();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async {
         loop {
             sleep(BEAT).await;
@@ -177,14 +220,27 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
             () = stop.cancelled() => break,
             next = accepted.recv() => next,
         };
-        let Some((stream, place)) = next else { break };
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            connections.spawn(client(stream, place, downstream.clone(), stop.clone()));
+        let Some(Accepted { stream, peer, place, port }) = next else {
+            // Nobody comes any more, and who is here has until then.
+            stop.cancelled().await;
+            break;
+        };
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let downstream = downstream.clone();
+        match port {
+            Port::Clients => {
+                let served = client(stream, place, downstream, drain.clone());
+                ending.clients.spawn(stop.clone().run_until_cancelled_owned(served));
+            }
+            Port::Peers => {
+                let answer = move |request| peer::port::serve(downstream.clone(), request, peer);
+                peers.spawn(connection(stream, place, answer, stop.clone()));
+            }
         }
     }
-    connections.close();
+    peers.close();
     // What has not ended by then is cut: the process is about to go.
-    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
+    let _ = tokio::time::timeout(GRACE, peers.wait()).await;
 }
 
 /// Serves the admin port: few connections, from this thread.

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
-use gateway::{Cluster, Gateway, Options, Pod, Source};
+use gateway::{Cluster, Gateway, Options, Peers, Pod, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -50,6 +51,20 @@ struct Flags {
     /// Where metrics and readiness in detail are served.
     #[arg(long, env = "FAIRWAY_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     admin_listen: SocketAddr,
+
+    /// Where other gateways connect that serve the same sessions. They need the same --state.
+    #[arg(long, env = "FAIRWAY_PEER_LISTEN", requires = "peers")]
+    peer_listen: Option<SocketAddr>,
+
+    /// Hosts with ports that lead to the other gateways' --peer-listen: mostly the name of a headless
+    /// Service.
+    #[arg(long, env = "FAIRWAY_PEERS", value_delimiter = ',', requires = "peer_listen")]
+    peers: Vec<String>,
+
+    /// How many seconds calls under way have to end after SIGTERM. No new clients are taken then, so
+    /// let nobody be sent here before.
+    #[arg(long, env = "FAIRWAY_DRAIN_SECONDS", default_value_t = 30)]
+    drain_seconds: u64,
 
     /// Names by which clients may call the gateway on a loopback address, as a proxy on the same
     /// machine does, besides localhost; `*` is any. Elsewhere any name will do.
@@ -126,15 +141,21 @@ async fn main() -> anyhow::Result<()> {
         config: flags.config,
         body_memory: flags.body_memory_mib << 20,
         pod: Pod { name: flags.pod_name, uid: flags.pod_uid },
+        peers: flags.peer_listen.map(|listen| Peers { listen, names: flags.peers }),
     })
     .await?;
     tracing::info!(address = %gateway.address(), admin = %gateway.admin_address(), "gateway is listening");
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            tracing::info!("gateway is stopping");
+            gateway.stop().await;
+        }
+        _ = terminate.recv() => {
+            tracing::info!(seconds = flags.drain_seconds, "gateway is draining");
+            gateway.drain(Duration::from_secs(flags.drain_seconds)).await;
+        }
     }
-    tracing::info!("gateway is stopping");
-    gateway.stop().await;
     Ok(())
 }
 

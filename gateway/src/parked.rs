@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Call;
+use crate::peer::Tag;
 
 /// Calls of all clients, and of one key. Each holds what its server asked, of up to 256 KiB.
 const MAX_PARKED: usize = 1024;
@@ -25,11 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Tells our handles from what servers give as state.
 const PREFIX: &str = "fairway-call:";
 
-type Handle = [u8; 16];
+/// The gateway that keeps the call, and what nobody can guess.
+type Handle = [u8; 24];
 
 /// All calls that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Parked {
+    here: Tag,
     calls: Mutex<HashMap<Handle, Waiting>>,
 }
 
@@ -46,6 +49,11 @@ struct Waiting {
 pub(crate) type Request = [u8; 32];
 
 impl Parked {
+    /// At the gateway of that name.
+    pub(crate) fn at(here: Tag) -> Arc<Self> {
+        Arc::new(Self { here, calls: Mutex::default() })
+    }
+
     /// Keeps a call and returns the result that asks its client for input.
     ///
     /// # Errors
@@ -56,7 +64,9 @@ impl Parked {
         call: Box<Call>,
     ) -> Result<Bytes, Box<Call>> {
         let mut handle = Handle::default();
-        if aws_lc_rs::rand::fill(&mut handle).is_err() {
+        let (keeper, secret) = handle.split_at_mut(8);
+        keeper.copy_from_slice(&self.here.to_bytes());
+        if aws_lc_rs::rand::fill(secret).is_err() {
             return Err(call);
         }
         let of = (principal.key.namespace.clone(), principal.key.name.clone());
@@ -79,6 +89,11 @@ impl Parked {
         state.starts_with(PREFIX)
     }
 
+    /// The gateway that keeps the call which a state means.
+    pub(crate) fn keeper(state: &str) -> Option<Tag> {
+        Some(Tag::from_bytes(*handle(state)?.first_chunk()?))
+    }
+
     /// The call that a state means.
     pub(crate) fn take(
         &self,
@@ -86,8 +101,7 @@ impl Parked {
         principal: &Principal,
         request: &Request,
     ) -> Option<Box<Call>> {
-        let handle = URL_SAFE_NO_PAD.decode(state.strip_prefix(PREFIX)?).ok()?;
-        let handle = Handle::try_from(handle).ok()?;
+        let handle = handle(state)?;
         let mut calls = self.lock();
         let waiting = calls.get(&handle)?;
         let (namespace, name) = &waiting.of;
@@ -100,6 +114,10 @@ impl Parked {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Handle, Waiting>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn handle(state: &str) -> Option<Handle> {
+    URL_SAFE_NO_PAD.decode(state.strip_prefix(PREFIX)?).ok()?.try_into().ok()
 }
 
 /// Gives a call up that nobody came back for, or whose key is not good any more: dropped, it is

@@ -12,6 +12,7 @@ use gateway_core::{Principal, Scope};
 use jiff::Timestamp;
 use mcp::ProtocolVersion;
 
+use crate::peer::Tag;
 use crate::table::ServerId;
 use crate::task::TaskKey;
 
@@ -38,7 +39,10 @@ pub(crate) enum Transport {
 pub(crate) struct SessionId([u8; NONCE_LEN]);
 
 impl SessionId {
-    #[cfg(test)]
+    pub(crate) const fn as_bytes(&self) -> &[u8; NONCE_LEN] {
+        &self.0
+    }
+
     pub(crate) const fn from_bytes(bytes: [u8; NONCE_LEN]) -> Self {
         Self(bytes)
     }
@@ -56,6 +60,8 @@ pub(crate) struct Terms {
     pub(crate) version: ProtocolVersion,
     /// JSON text of at most [`MAX_CAPABILITIES`]; empty for none.
     pub(crate) capabilities: Bytes,
+    /// The gateway that begins it.
+    pub(crate) home: Tag,
 }
 
 /// What an id holds.
@@ -69,6 +75,8 @@ pub(crate) struct Session {
     names: Bytes,
     /// What the client can do, as it said it; empty if it did not.
     pub(crate) capabilities: Bytes,
+    /// The gateway that began it, which keeps what cannot be sealed as long as it runs.
+    pub(crate) home: Tag,
 }
 
 impl Session {
@@ -164,9 +172,10 @@ impl Sealer {
     ) -> Option<(Session, String)> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let Terms { transport, version, capabilities } = terms;
+        let Terms { transport, version, capabilities, home } = terms;
         let names = names(principal, scope);
-        let session = Session { id: SessionId(nonce), transport, version, names, capabilities };
+        let id = SessionId(nonce);
+        let session = Session { id, transport, version, names, capabilities, home };
         let token = self.seal(&session, now.as_second() + LIFETIME_SECONDS)?;
         Some((session, token))
     }
@@ -203,21 +212,24 @@ impl Sealer {
 const TRANSPORTS: [Transport; 2] = [Transport::Streamable, Transport::Sse];
 
 /// What ids look like inside: the first byte of each, so that another form can be told from it.
-const FORMAT: u8 = 2;
-/// The form before: names to the end, and no capabilities.
+const FORMAT: u8 = 3;
+/// The form before: no home.
+const HOMELESS_FORMAT: u8 = 2;
+/// The form before that: names to the end, and no capabilities.
 const BARE_FORMAT: u8 = 1;
 
-/// Form, transport, version, expiry, length of the names, names, capabilities.
+/// Form, transport, version, expiry, home, length of the names, names, capabilities.
 fn encode(session: &Session, expires: i64) -> Vec<u8> {
     let place = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
     let transport = TRANSPORTS.iter().position(|transport| *transport == session.transport);
     let version = ProtocolVersion::ALL.iter().position(|version| *version == session.version);
     let (names, capabilities) = (&session.names, &session.capabilities);
-    let mut plain = Vec::with_capacity(13 + names.len() + capabilities.len() + 16);
+    let mut plain = Vec::with_capacity(21 + names.len() + capabilities.len() + 16);
     plain.push(FORMAT);
     plain.push(place(transport));
     plain.push(place(version));
     plain.extend_from_slice(&expires.to_be_bytes());
+    plain.extend_from_slice(&session.home.to_bytes());
     // Three names of at most 255 bytes and their lengths.
     plain.extend_from_slice(&u16::try_from(names.len()).unwrap_or(u16::MAX).to_be_bytes());
     plain.extend_from_slice(names);
@@ -226,17 +238,22 @@ fn encode(session: &Session, expires: i64) -> Vec<u8> {
 }
 
 fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
-    let (fixed, rest) = plain.split_first_chunk::<11>()?;
+    let (fixed, mut rest) = plain.split_first_chunk::<11>()?;
     let [format, transport, version, expires @ ..] = fixed;
+    let mut home = Tag::NONE;
+    if *format == FORMAT {
+        let (tag, after) = rest.split_first_chunk::<8>()?;
+        (home, rest) = (Tag::from_bytes(*tag), after);
+    }
     let (names, capabilities) = match *format {
-        FORMAT => {
+        FORMAT | HOMELESS_FORMAT => {
             let (length, rest) = rest.split_first_chunk::<2>()?;
             let mut names = Bytes::copy_from_slice(rest);
             let length = usize::from(u16::from_be_bytes(*length));
             let capabilities = (length <= names.len()).then(|| names.split_off(length))?;
             (names, capabilities)
         }
-        // Sessions that were begun before ids held capabilities go on.
+        // Sessions that were begun before ids held more go on.
         BARE_FORMAT => (Bytes::copy_from_slice(rest), Bytes::new()),
         _ => return None,
     };
@@ -246,6 +263,7 @@ fn decode(plain: &[u8], id: SessionId) -> Option<(Session, i64)> {
         version: *ProtocolVersion::ALL.get(usize::from(*version))?,
         names,
         capabilities,
+        home,
     };
     Some((session, i64::from_be_bytes(*expires)))
 }

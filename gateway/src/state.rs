@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use gateway_core::Pepper;
 use serde::{Deserialize, Serialize};
 
+use crate::peer::PeerKeys;
 use crate::session::Sealer;
 
 /// What the file holds. Secrets are base64 of 32 bytes; tokens are taken as they stand.
@@ -50,6 +51,8 @@ pub(crate) struct Secrets {
     /// The one before, while digests are replaced.
     pub(crate) previous: Option<Pepper>,
     pub(crate) sealer: Sealer,
+    /// For requests between gateways.
+    pub(crate) peers: PeerKeys,
     pub(crate) tokens: Tokens,
 }
 
@@ -145,7 +148,8 @@ fn read(text: &[u8]) -> Result<Secrets, String> {
         text => Ok(text.map(|text| Token(text.into()))),
     };
     let tokens = Tokens { admin: token(admin)?, metrics: token(metrics)? };
-    Ok(Secrets { pepper, previous, sealer, tokens })
+    let peers = PeerKeys::new(&sealing);
+    Ok(Secrets { pepper, previous, sealer, peers, tokens })
 }
 
 fn decode(text: &str) -> Result<[u8; 32], String> {

@@ -48,6 +48,35 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
+/// What became of a request for another gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Relay {
+    Answered,
+    /// It is gone, or does not take the request.
+    Unreached,
+    /// It went away before its answer.
+    BrokenOff,
+    /// Too many were under way.
+    Refused,
+}
+
+impl EncodeLabelValue for Relay {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Answered => "answered",
+            Self::Unreached => "unreached",
+            Self::BrokenOff => "broken_off",
+            Self::Refused => "refused",
+        }
+        .encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RelayLabels {
+    outcome: Relay,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ServerLabels {
     namespace: String,
@@ -70,6 +99,9 @@ pub(crate) struct Telemetry {
     calls: Family<CallLabels, Counter>,
     durations: Durations,
     up: Family<ServerLabels, Gauge>,
+    relays: Family<RelayLabels, Counter>,
+    /// Other gateways that serve.
+    pub(crate) peers: Gauge,
     /// Streams to clients that are open: GET and HTTP+SSE.
     pub(crate) streams: Gauge,
     /// Connections of clients.
@@ -109,6 +141,7 @@ impl Telemetry {
         let durations: Durations =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 21)));
         let up = Family::default();
+        let (relays, peers) = (Family::default(), Gauge::default());
         let (streams, connections) = (Gauge::default(), Gauge::default());
         let (sessions, unauthorized) = (Counter::default(), Counter::default());
         let rejected = Gauge::default();
@@ -120,6 +153,8 @@ impl Telemetry {
             durations.clone(),
         );
         registry.register("upstream_up", "Whether a server is connected", up.clone());
+        registry.register("relays", "Requests passed to other gateways", relays.clone());
+        registry.register("peers", "Other gateways that serve", peers.clone());
         registry.register("streams", "Open streams to clients", streams.clone());
         registry.register("connections", "Open connections of clients", connections.clone());
         registry.register("sessions", "Sessions begun", sessions.clone());
@@ -139,6 +174,8 @@ impl Telemetry {
             calls,
             durations,
             up,
+            relays,
+            peers,
             streams,
             connections,
             sessions,
@@ -165,6 +202,10 @@ impl Telemetry {
             duration: self.durations.get_or_create_owned(&labels),
             up: self.up.get_or_create_owned(&labels),
         }
+    }
+
+    pub(crate) fn relayed(&self, outcome: Relay) {
+        self.relays.get_or_create_owned(&RelayLabels { outcome }).inc();
     }
 
     /// Drops the metrics of a server that is gone.

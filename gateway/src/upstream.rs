@@ -38,6 +38,8 @@ mod trust;
 pub(crate) mod unasked;
 mod watchers;
 
+pub(crate) use client::{Body, HttpClient, Template};
+pub(crate) use connector::Connector;
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
 pub(crate) use lodger::{Visitor, sealed};
@@ -46,8 +48,7 @@ pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
 pub(crate) use watchers::{Ear, Watch, Watched, Watchers};
 
-use client::{HttpClient, Sending, Template};
-use connector::Connector;
+use client::Sending;
 use fault::Fault;
 use leg::Leg;
 use lodger::Lodger;
@@ -311,6 +312,11 @@ impl Upstream {
     /// Whether each client of the legacy era has a leg of its own.
     pub(crate) fn keeps_each_apart(&self) -> bool {
         self.sharing() == Sharing::Each
+    }
+
+    /// Whether a client of that era has a leg of its own.
+    pub(crate) fn lodges(&self, era: Era) -> bool {
+        self.keeps_each_apart() && !(self.is_modern() && era == Era::Modern)
     }
 
     fn sharing(&self) -> Sharing {

@@ -309,6 +309,12 @@ impl Deref for HeldKey {
 }
 
 impl Principal {
+    /// Which of the key's values was presented: by it [`Snapshot::authenticate`] finds the principal
+    /// again.
+    pub const fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+
     /// From when on the key, or the value of it that was presented, is not valid.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let value = self.key.values.iter().find(|value| value.digest == self.digest);

@@ -9,6 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{Events, Through};
 use super::events::EventBody;
+use crate::peer::Relayed;
 
 /// What a response carries.
 pub(crate) enum Body {
@@ -20,6 +21,8 @@ pub(crate) enum Body {
     Call(Box<Events>),
     /// A stream that stays open.
     Stream(Box<EventBody>),
+    /// What another gateway answers.
+    Relayed(Box<Relayed>),
     /// Lines for the operator.
     Lines(BoxStream<'static, Bytes>),
 }
@@ -60,6 +63,7 @@ impl HttpBody for Body {
             Self::Through(body) => body.poll_data(cx).map(frame),
             Self::Call(body) => body.poll_data(cx).map(frame),
             Self::Stream(body) => body.poll_data(cx).map(frame),
+            Self::Relayed(body) => body.poll_data(cx).map(frame),
             Self::Lines(lines) => lines.poll_next_unpin(cx).map(|line| frame(line.map(Ok))),
         }
     }

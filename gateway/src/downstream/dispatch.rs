@@ -1,5 +1,7 @@
 //! What a request asks for, and the answer or the call that comes of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use mcp::Era;
@@ -14,6 +16,7 @@ use super::route::{self, Routed};
 use super::watch;
 use crate::call::{Call, Trace};
 use crate::client::Client;
+use crate::peer::Pod;
 
 /// A request of a client, read.
 #[derive(Debug)]
@@ -34,19 +37,23 @@ pub(super) struct Asker<'a> {
     /// Whether it takes more than the answer on the stream of the answer.
     pub(super) streams: bool,
     pub(super) trace: Trace,
+    /// Whether another gateway may answer in place of this one.
+    pub(super) relayable: bool,
 }
 
 /// What comes of a request.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum Reply<'a> {
     /// An answer at once.
     Now(Bytes),
     /// A server has to answer.
     Call(Box<Call>),
+    /// Another gateway has what is needed for the answer.
+    Away(Box<(Arc<Pod>, Asker<'a>)>),
 }
 
 /// Answers a request, or starts the call that will.
-pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) -> Reply {
+pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream) -> Reply<'a> {
     if let Some(list) = List::of(asked.method) {
         return Reply::Now(list.answer(asked, &asker));
     }
@@ -77,7 +84,14 @@ pub(super) fn dispatch(asked: &Asked<'_>, asker: Asker<'_>, app: &Downstream) ->
         ("tasks/list" | "tasks/result", Era::Modern) => Err(unknown(asked.id, asked.method)),
         (method, _) => route::other(asked, &asker).ok_or_else(|| unknown(asked.id, method)),
     };
-    routed.and_then(|routed| start(asked, asker, routed, app)).unwrap_or_else(Reply::Now)
+    let routed = match routed {
+        Ok(routed) => routed,
+        Err(refusal) => return Reply::Now(refusal),
+    };
+    if let Some(pod) = route::elsewhere(routed.server(), &asker, app) {
+        return Reply::Away(Box::new((pod, asker)));
+    }
+    start(asked, asker, routed, app).unwrap_or_else(Reply::Now)
 }
 
 fn start(
@@ -85,7 +99,7 @@ fn start(
     asker: Asker<'_>,
     routed: Routed,
     app: &Downstream,
-) -> Result<Reply, Bytes> {
+) -> Result<Reply<'static>, Bytes> {
     route::start(asked, asker, routed, app).map(|call| Reply::Call(Box::new(call)))
 }
 

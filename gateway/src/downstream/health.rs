@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::reply::{self, Response};
 use crate::config::Config;
+use crate::peer::Fleet;
 use crate::source::Contact;
 use crate::table::{Published, Rejected, Table};
 use crate::upstream::State as ServerState;
@@ -89,16 +90,22 @@ pub(crate) fn health(table: &Table, show: Status) -> Response {
     reply::value(StatusCode::OK, &Health { status: "ok", backends })
 }
 
-/// Ready once there is a table. A server that is away does not change that.
+/// Ready once there is a table and it is known which other gateways there are, until it is about to
+/// end. A server that is away does not change that.
 pub(crate) fn readiness(
     table: &Table,
     contact: &Contact,
     config: &Config,
+    fleet: &Fleet,
     show: Status,
 ) -> Response {
-    let ready = table.is_complete();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let status = if ready { "ready" } else { "starting" };
+    let (code, status) = if fleet.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if table.is_complete() && fleet.is_met() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    };
     if show == Status::Bare {
         return reply::value(code, &Bare { status });
     }

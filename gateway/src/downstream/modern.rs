@@ -21,14 +21,16 @@ use mcp::modern::{self, Meta, quoted};
 use mcp::subscription::Filter;
 use tokio::time::sleep;
 
+use super::away::{self, Answered};
 use super::body::Body;
-use super::dispatch::{Asked, Asker, Reply, dispatch, refuse, shortened};
+use super::dispatch::{Asked, Asker, Reply, refuse, shortened};
 use super::events::EventBody;
 use super::reply::{self, Response};
 use super::{Downstream, answer, capability};
 use crate::call::{US, trace_of};
 use crate::client::{Client, Guest};
 use crate::parked::Parked;
+use crate::peer::Pod;
 use crate::session::MAX_CAPABILITIES;
 
 /// Methods of the legacy era that this one does not have (2026-07-28, changelog).
@@ -39,13 +41,22 @@ const GONE: [&str; 5] =
 /// a stream whose head comes within some 100 µs of the request's body, while it is still at that body.
 const SETTLED: Duration = Duration::from_millis(20);
 
+/// What may be done for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// The client takes a stream of events.
+    pub(super) streams: bool,
+    /// Another gateway may answer in place of this one.
+    pub(super) relayable: bool,
+}
+
 /// Answers a request.
 pub(super) async fn request(
     app: Arc<Downstream>,
     asked: &Asked<'_>,
     parts: &Parts,
     (principal, scope): (&Principal, &Scope),
-    streams: bool,
+    How { streams, relayable }: How,
 ) -> Response {
     let guest = match admit(asked, parts, principal, scope) {
         Ok(guest) => guest,
@@ -66,16 +77,24 @@ pub(super) async fn request(
         }
         _ => {}
     }
-    match resumed(&app, asked, principal) {
-        Ok(None) => {}
-        Ok(Some(call)) => return answer::respond(&app, call, streams).await,
-        Err(refusal) => return status(refusal),
+    match resumed(&app, asked, principal, relayable) {
+        Resumed::Not => {}
+        Resumed::Here(call) => return answer::respond(&app, call, streams).await,
+        Resumed::At(pod) => {
+            let answer = away::relay(&app, &pod, asked, parts, principal).await;
+            return answer
+                .unwrap_or_else(|| status(refuse(asked.id, INVALID_PARAMS, WAITS_NO_MORE)));
+        }
+        Resumed::Refused(refusal) => return status(refusal),
     }
     let trace = trace_of(&parts.headers);
-    let asker = Asker { principal, scope, client: Client::Modern(guest), streams, trace };
-    match dispatch(asked, asker, &app) {
-        Reply::Now(message) => status(message),
-        Reply::Call(call) => answer::respond(&app, call, streams).await,
+    let client = Client::Modern(guest);
+    let asker = Asker { principal, scope, client, streams, trace, relayable };
+    match away::answer(&app, asked, parts, asker).await {
+        Answered::Here(Reply::Call(call)) => answer::respond(&app, call, streams).await,
+        Answered::Here(Reply::Now(message)) => status(message),
+        Answered::Here(Reply::Away(_)) => away::crowded(),
+        Answered::There(response) => response,
     }
 }
 
@@ -174,23 +193,36 @@ fn check_params(
     })
 }
 
+/// What a request that may go on with an earlier one is about.
+enum Resumed {
+    /// It is a new one.
+    Not,
+    /// A call that waits here.
+    Here(Box<crate::call::Call>),
+    /// One that waits at another gateway.
+    At(Arc<Pod>),
+    Refused(Bytes),
+}
+
+const WAITS_NO_MORE: &str = "this call does not wait any more: it ended, took too long, or the \
+                             request is another one; call again without requestState";
+
 /// The call that a request goes on with, if its state is one of ours.
-fn resumed(
-    app: &Downstream,
-    asked: &Asked<'_>,
-    principal: &Principal,
-) -> Result<Option<Box<crate::call::Call>>, Bytes> {
-    let Ok(responses) = InputResponses::parse(asked.params) else { return Ok(None) };
-    let Some(state) = &responses.request_state else { return Ok(None) };
+fn resumed(app: &Downstream, asked: &Asked<'_>, principal: &Principal, relayable: bool) -> Resumed {
+    let Ok(responses) = InputResponses::parse(asked.params) else { return Resumed::Not };
+    let Some(state) = &responses.request_state else { return Resumed::Not };
     if !Parked::is_handle(state) {
-        return Ok(None);
+        return Resumed::Not;
+    }
+    if let Some(pod) = Parked::keeper(state).and_then(|tag| app.fleet.pod(tag))
+        && relayable
+    {
+        return Resumed::At(pod);
     }
     let request = crate::call::digest(asked.method, asked.params);
-    let mut call = app.parked.take(state, principal, &request).ok_or_else(|| {
-        let message = "this call does not wait any more: it ended, took too long, or the request \
-                       is another one; call again without requestState";
-        refuse(asked.id, INVALID_PARAMS, message)
-    })?;
+    let Some(mut call) = app.parked.take(state, principal, &request) else {
+        return Resumed::Refused(refuse(asked.id, INVALID_PARAMS, WAITS_NO_MORE));
+    };
     let part = |text: &str| asked.message.slice_ref(text.as_bytes());
     let token = Meta::parse(asked.params).ok().and_then(|meta| meta.progress_token);
     let answers = responses
@@ -199,7 +231,7 @@ fn resumed(
         .map(|(key, answer)| (key.to_string(), part(answer.get())))
         .collect();
     call.resume(part(asked.id.as_json()), token.map(|token| part(token.get())), &answers);
-    Ok(Some(call))
+    Resumed::Here(call)
 }
 
 fn discover(asked: &Asked<'_>, principal: &Principal, scope: &Scope) -> Response {

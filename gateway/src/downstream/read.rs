@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use super::reply::{self, Response};
 use super::room::{Full, Pieces, Room};
+use super::{Came, Downstream};
+use crate::peer::BodyHash;
 
 /// Largest request body.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -29,8 +31,38 @@ enum Unread {
     BrokenOff,
 }
 
-/// Reads a body of JSON that was sent with a key.
+/// Reads a body of JSON that was sent with a key. One that another gateway passed on has to be what
+/// that one vouched for.
 pub(super) async fn read_body(
+    parts: &Parts,
+    body: Incoming,
+    came: &Came,
+    account: &Arc<Account>,
+    room: &Arc<Room>,
+) -> Result<Bytes, Response> {
+    let whole = read(parts, body, account, room).await?;
+    match came.passed() {
+        Some(passed) => vouched(whole, passed.body),
+        None => Ok(whole),
+    }
+}
+
+/// Reads what another gateway tells by itself.
+pub(crate) async fn read_told(
+    app: &Downstream,
+    parts: &Parts,
+    body: Incoming,
+    hash: BodyHash,
+) -> Result<Bytes, Response> {
+    vouched(read(parts, body, &Arc::default(), &app.room).await?, hash)
+}
+
+fn vouched(body: Bytes, hash: BodyHash) -> Result<Bytes, Response> {
+    let changed = || reply::error(StatusCode::FORBIDDEN, "the body was changed on its way");
+    hash.is_of(&body).then_some(body).ok_or_else(changed)
+}
+
+async fn read(
     parts: &Parts,
     mut body: Incoming,
     account: &Arc<Account>,

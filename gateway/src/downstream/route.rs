@@ -19,9 +19,11 @@ use serde_json::value::RawValue;
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, shortened};
 use crate::call::{Call, Caller, Commons, Order, Place};
+use crate::client::Client;
+use crate::peer::Pod;
 use crate::table::ServerId;
-use crate::upstream::Visitor;
 use crate::upstream::fault::Told;
+use crate::upstream::{ClientKey, Visitor};
 
 /// A request whose server is known.
 #[derive(Debug)]
@@ -199,6 +201,24 @@ pub(super) fn tasks(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> O
     (apart && asker.client.session().is_some()).then_some(routed)
 }
 
+/// The gateway at which the client's legs to a server are, if that is another one.
+pub(super) fn elsewhere(
+    server: &ServerId,
+    asker: &Asker<'_>,
+    app: &Downstream,
+) -> Option<Arc<Pod>> {
+    if !asker.relayable {
+        return None;
+    }
+    let published = app.table.load();
+    let lodges = published.upstreams.get(server)?.lodges(asker.client.era());
+    match &asker.client {
+        _ if !lodges => None,
+        Client::Legacy(Some(member)) => app.fleet.home(member.home, member.session),
+        client => app.fleet.place_of(&ClientKey::new(asker.principal, client).to_bytes()),
+    }
+}
+
 /// A method that we do not know: at the URL of one server it is that server's to know.
 pub(super) fn other(asked: &Asked<'_>, asker: &Asker<'_>) -> Option<Routed> {
     let Scope::Server(name) = asker.scope else { return None };
@@ -241,7 +261,7 @@ pub(super) fn start(
     routed: Routed,
     app: &Downstream,
 ) -> Result<Call, Bytes> {
-    let Asker { principal, scope, client, streams, trace } = asker;
+    let Asker { principal, scope, client, streams, trace, relayable: _ } = asker;
     let Routed { server, named, renames, headers, token, replayable } = routed;
     let published = app.table.load();
     let gone = || refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again");
@@ -253,6 +273,7 @@ pub(super) fn start(
         table: &app.table,
         sealer: &app.sealer,
         homes: &app.homes,
+        fleet: &app.fleet,
     };
     let slot = upstream.slot(&visitor).map_err(|fault| {
         let told = Told(server.1.as_str(), &fault).to_string();

@@ -20,11 +20,12 @@ use super::events::{EventBody, MAX_CALLS, Outgoing};
 use super::reply::{self, Response};
 use super::streamable::{initialized, notified, requested, unreadable};
 use super::{Arrival, Downstream, capability, read_body};
-use crate::authn::{Source, parameter};
+use crate::authn::{Source, Unauthorized, parameter};
 use crate::call::{Trace, trace_of};
 use crate::client::{Client, Member};
 use crate::home::Home;
-use crate::session::{Session, SessionId, Terms, Transport};
+use crate::peer::{Letter, Tag};
+use crate::session::{SessionId, Terms, Transport};
 
 /// Sessions rarely meet in one shard.
 const SHARDS: usize = 64;
@@ -96,7 +97,8 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
     let version = ProtocolVersion::V2024_11_05;
     let now = Timestamp::now();
     // What the client can do it says later, and only the stream's end forgets it.
-    let terms = Terms { transport: Transport::Sse, version, capabilities: Bytes::new() };
+    let (capabilities, home) = (Bytes::new(), app.fleet.own);
+    let terms = Terms { transport: Transport::Sse, version, capabilities, home };
     let begun = app.sealer.begin(&principal, &Scope::All, terms, now);
     let Some((session, token)) = begun else {
         return reply::error(
@@ -138,53 +140,54 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
     if let Err(response) = app.admit_unkeyed(&arrival).await {
         return response;
     }
-    let Arrival { parts, body, target, .. } = arrival;
-    let token = parts.uri.query().and_then(|query| parameter(query, "session_id"));
-    let presented = app.authenticator.authenticate(&parts, target.tenant.as_ref());
-    let Some(token) = token else {
-        return match presented {
-            Ok(_) => reply::error(StatusCode::BAD_REQUEST, "post to the URL of the endpoint event"),
-            Err(error) => {
-                app.telemetry.unauthorized.inc();
-                reply::unauthorized(&error.to_string())
-            }
+    let (id, home, presented) = match named(&app, &arrival) {
+        Ok(named) => named,
+        Err(response) => return response,
+    };
+    let Arrival { parts, body, target, came } = arrival;
+    let stream = app.streams.get(id);
+    if stream.is_none()
+        && let Some(pod) = home.and_then(|home| app.fleet.pod(home))
+    {
+        let account = presented.as_ref().map(|principal| principal.key.account.clone());
+        let read = read_body(&parts, body, &came, &account.unwrap_or_default(), &app.room).await;
+        let letter =
+            Letter { principal: presented.map(|principal| principal.digest()), session: Some(id) };
+        return match read {
+            Ok(body) => app.fleet.relay(&pod, &parts, &body, letter).await.unwrap_or_else(|_| {
+                let message = "the gateway that has this stream does not answer; try again, or open \
+                               /sse again if the stream has ended";
+                reply::later(StatusCode::SERVICE_UNAVAILABLE, message)
+            }),
+            Err(response) => response,
         };
-    };
-    let presented = match presented {
-        Ok((principal, _)) => Some(principal),
-        Err(crate::authn::Unauthorized::Missing) => None,
-        Err(error) => {
-            app.telemetry.unauthorized.inc();
-            return reply::unauthorized(&error.to_string());
-        }
-    };
-    let found = find(&app, &token, presented, target.tenant.as_ref());
-    let (session, stream, principal) = match found {
+    }
+    let (stream, principal) = match admit(&app, stream, presented, target.tenant.as_ref()) {
         Ok(found) => found,
         Err(response) => return response,
     };
-    let body = match read_body(&parts, body, &principal.key.account, &app.room).await {
+    let body = match read_body(&parts, body, &came, &principal.key.account, &app.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
     let outgoing = match Message::parse(&body) {
-        Ok(Message::Request { id, method, params }) => {
-            let asked = Asked { message: &body, id, method: &method, params };
+        Ok(Message::Request { id: request, method, params }) => {
+            let asked = Asked { message: &body, id: request, method: &method, params };
             // A place first: a call that is started must have somewhere to go.
             let Ok(place) = stream.outgoing.try_reserve() else {
-                return reply::json(StatusCode::TOO_MANY_REQUESTS, overloaded(id));
+                return reply::json(StatusCode::TOO_MANY_REQUESTS, overloaded(request));
             };
             let trace = trace_of(&parts.headers);
-            place.send(answer(&app, &asked, &principal, &session, trace));
+            place.send(answer(&app, &asked, &principal, id, trace));
             None
         }
         Ok(Message::Notification { method, params }) => {
-            notified(&app, &principal, session.id, &body, (&method, params));
+            notified(&app, &principal, id, &body, (&method, params));
             None
         }
-        Ok(Message::Response { id, .. }) => {
-            if let Some(home) = app.homes.get(session.id) {
-                home.answer(id, &body);
+        Ok(Message::Response { id: question, .. }) => {
+            if let Some(home) = app.homes.get(id) {
+                home.answer(question, &body);
             }
             None
         }
@@ -197,7 +200,7 @@ fn answer(
     app: &Downstream,
     asked: &Asked<'_>,
     principal: &Principal,
-    session: &Session,
+    session: SessionId,
     trace: Trace,
 ) -> Outgoing {
     let id = asked.id;
@@ -206,7 +209,7 @@ fn answer(
     if Era::of(asked.method, asked.params, None) == Era::Modern {
         return refuse(METHOD_NOT_FOUND, "begin with initialize: 2026-07-28 has no HTTP+SSE");
     }
-    let home = app.homes.of(session.id);
+    let home = app.homes.of(session);
     if asked.method == "initialize" {
         return match (requested(asked.params), capability::offer(principal, &Scope::All)) {
             (Ok((version, capabilities)), Some(offer)) => {
@@ -218,57 +221,90 @@ fn answer(
         };
     }
     let capabilities = home.capabilities();
-    let client = Client::Legacy(Some(Member { session: session.id, capabilities }));
-    let asker = Asker { principal, scope: &Scope::All, client, streams: true, trace };
+    let client = Client::Legacy(Some(Member { session, capabilities, home: app.fleet.own }));
+    let asker =
+        Asker { principal, scope: &Scope::All, client, streams: true, trace, relayable: false };
     match dispatch(asked, asker, app) {
         Reply::Now(message) => Outgoing::Message(message),
         Reply::Call(call) => Outgoing::Call(call, asked.message.len()),
+        // Its legs are where its stream is.
+        Reply::Away(_) => Outgoing::Message(overloaded(id)),
     }
 }
 
-/// The open stream of an id, and the principal it belongs to as the table of now has it. A
-/// credential that is sent must be the stream's; without one the id itself is the credential if the
-/// stream was opened by `?api_key=` and its key is still good.
-fn find(
+/// The session that a message is for, the gateway that began it if that may have to take it, and who
+/// sent it, if that is said.
+fn named(
     app: &Downstream,
-    token: &str,
+    arrival: &Arrival,
+) -> Result<(SessionId, Option<Tag>, Option<Principal>), Response> {
+    if let Some(passed) = arrival.came.passed() {
+        let none = || reply::error(StatusCode::BAD_REQUEST, "passed on without a session");
+        return Ok((passed.session.ok_or_else(none)?, None, passed.principal.clone()));
+    }
+    let Arrival { parts, target, .. } = arrival;
+    let token = parts.uri.query().and_then(|query| parameter(query, "session_id"));
+    let presented = app.authenticator.authenticate(parts, target.tenant.as_ref());
+    let presented = match (presented, &token) {
+        (Ok((principal, _)), _) => Some(principal),
+        (Err(Unauthorized::Missing), Some(_)) => None,
+        (Err(error), _) => {
+            app.telemetry.unauthorized.inc();
+            return Err(reply::unauthorized(&error.to_string()));
+        }
+    };
+    let Some(token) = token else {
+        return Err(reply::error(StatusCode::BAD_REQUEST, "post to the URL of the endpoint event"));
+    };
+    let session = app.sealer.open(&token, Timestamp::now()).filter(|session| {
+        let theirs = |principal| session.belongs_to(principal, &Scope::All);
+        session.transport == Transport::Sse && presented.as_ref().is_none_or(theirs)
+    });
+    match session {
+        Some(session) => Ok((session.id, Some(session.home), presented)),
+        None => Err(gone(app, presented.is_some())),
+    }
+}
+
+/// Who shows no key is not told which streams there are.
+fn gone(app: &Downstream, shows_key: bool) -> Response {
+    if shows_key {
+        let message = "this stream has ended; open /sse again and post to its new endpoint";
+        return reply::error(StatusCode::NOT_FOUND, message);
+    }
+    app.telemetry.unauthorized.inc();
+    reply::unauthorized("missing API key")
+}
+
+/// A stream, and the principal it belongs to as the table of now has it. A credential that is sent
+/// must be the stream's; without one the id itself is the credential if the stream was opened by
+/// `?api_key=` and its key is still good.
+fn admit(
+    app: &Downstream,
+    stream: Option<OpenStream>,
     presented: Option<Principal>,
     tenant: Option<&Namespace>,
-) -> Result<(Session, OpenStream, Principal), Response> {
-    let gone = || {
-        let message = "this stream has ended; open /sse again and post to its new endpoint";
-        reply::error(StatusCode::NOT_FOUND, message)
-    };
-    let missing = || {
-        app.telemetry.unauthorized.inc();
-        reply::unauthorized("missing API key")
-    };
-    let opened = app
-        .sealer
-        .open(token, Timestamp::now())
-        .filter(|session| session.transport == Transport::Sse)
-        .and_then(|session| Some((app.streams.get(session.id)?, session)));
-    let Some((stream, session)) = opened else {
-        // Who shows no key is not told which streams there are.
-        return Err(if presented.is_some() { gone() } else { missing() });
-    };
+) -> Result<(OpenStream, Principal), Response> {
+    let Some(stream) = stream else { return Err(gone(app, presented.is_some())) };
+    let whose =
+        |principal: &Principal| (principal.key.namespace.clone(), principal.key.name.clone());
     let principal = match presented {
-        Some(principal) if session.belongs_to(&principal, &Scope::All) => principal,
-        Some(_) => return Err(gone()),
+        Some(principal) if whose(&principal) == whose(&stream.principal) => principal,
+        Some(_) => return Err(gone(app, true)),
         None if stream.by_query => {
             let principal = app.table.renew(&stream.principal).ok_or_else(|| {
                 app.telemetry.unauthorized.inc();
                 reply::unauthorized("the API key of this stream is no longer valid")
             })?;
             if tenant.is_some_and(|tenant| *tenant != principal.key.namespace) {
-                return Err(missing());
+                return Err(gone(app, false));
             }
             principal.key.account.note(Timestamp::now());
             principal
         }
-        None => return Err(missing()),
+        None => return Err(gone(app, false)),
     };
-    Ok((session, stream, principal))
+    Ok((stream, principal))
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use mcp::{Era, Message, ParseError, ProtocolVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::away::{self, Answered};
 use super::body::Body;
 use super::capability::{self, Offer};
-use super::dispatch::{Asked, Asker, Reply, dispatch, result};
+use super::dispatch::{Asked, Asker, Reply, result};
 use super::events::EventBody;
 use super::listen::Seen;
 use super::reply::{self, Response};
@@ -31,13 +32,16 @@ use crate::session::{MAX_CAPABILITIES, Session, SessionId, Terms, Transport};
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
+/// Notifications about what may be at any gateway.
+const CONCERNS_OTHERS: [&str; 2] = ["notifications/cancelled", "notifications/roots/list_changed"];
+
 /// One message of a client.
 pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
     let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
-    let Arrival { parts, body, target, .. } = arrival;
+    let Arrival { parts, body, target, came } = arrival;
     // 2026-07-28 has no sessions, and an id of one means nothing to it (basic/transports).
     let session = if is_modern(&parts.headers) {
         None
@@ -51,10 +55,11 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         let message = "accept application/json, and text/event-stream for progress";
         return reply::error(StatusCode::NOT_ACCEPTABLE, message);
     };
-    let body = match read_body(&parts, body, &principal.key.account, &app.room).await {
+    let body = match read_body(&parts, body, &came, &principal.key.account, &app.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
+    let relayable = came.passed().is_none();
     let inner;
     let (body, message) = match Message::parse(&body) {
         Err(ParseError::Shape { .. }) => {
@@ -72,7 +77,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                     return unknown;
                 }
                 let whom = (&principal, &target.scope);
-                return modern::request(app, &asked, &parts, whom, accepts.events).await;
+                let how = modern::How { streams: accepts.events, relayable };
+                return modern::request(app, &asked, &parts, whom, how).await;
             }
             // The header speaks of what was agreed on, which is nothing yet.
             if method == "initialize" {
@@ -90,22 +96,32 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             let streams = accepts.events && session.is_some();
             let client = session.as_ref().map_or(Client::Legacy(None), Client::of);
             let (principal, scope, trace) = (&principal, &target.scope, trace_of(&parts.headers));
-            let asker = Asker { principal, scope, client, streams, trace };
-            match dispatch(&asked, asker, &app) {
-                Reply::Now(message) => reply::message(message),
-                Reply::Call(call) => answer::respond(&app, call, streams).await,
+            let asker = Asker { principal, scope, client, streams, trace, relayable };
+            match away::answer(&app, &asked, &parts, asker).await {
+                Answered::Here(Reply::Call(call)) => answer::respond(&app, call, streams).await,
+                Answered::Here(Reply::Now(message)) => reply::message(message),
+                Answered::Here(Reply::Away(_)) => away::crowded(),
+                Answered::There(response) => response,
             }
         }
         Ok(Message::Notification { method, params }) => {
             if let Some(session) = &session {
                 notified(&app, &principal, session.id, body, (&method, params));
+                // The call it is about, or the leg, may be anywhere.
+                if relayable && CONCERNS_OTHERS.contains(&&*method) {
+                    away::tell_all(&app, &parts, body, &principal).await;
+                }
             }
             reply::accepted()
         }
         Ok(Message::Response { id, .. }) => {
             // One that nobody waits for any more comes late, not wrongly.
-            if let Some(home) = session.and_then(|session| app.homes.get(session.id)) {
-                home.answer(id, body);
+            if let Some(session) = session {
+                let home = app.homes.get(session.id);
+                let waited_for = home.is_some_and(|home| home.answer(id, body));
+                if relayable && !waited_for {
+                    away::tell_all(&app, &parts, body, &principal).await;
+                }
             }
             reply::accepted()
         }
@@ -133,6 +149,7 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(Some(session)) => {
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
             let seen = last.map(Seen::of_id).unwrap_or_default();
+            app.fleet.took(session.id);
             let stream = EventBody::listening(app, principal, session.id, target.scope, seen);
             reply::events(Body::Stream(Box::new(stream)))
         }
@@ -145,7 +162,7 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
-    let Arrival { parts, target, .. } = arrival;
+    let Arrival { parts, target, came, .. } = arrival;
     if is_modern(&parts.headers) {
         return modern_takes_posts();
     }
@@ -156,6 +173,9 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
             app.tombstones.bury(session.id);
             app.homes.forget(session.id);
             app.close_legs(&principal, session.id);
+            if came.passed().is_none() {
+                away::tell_all(&app, &parts, &Bytes::new(), &principal).await;
+            }
             reply::done()
         }
     }
@@ -208,7 +228,8 @@ fn initialize(
         Err(message) => return refuse(asked.id, INVALID_PARAMS, &message),
     };
     let now = Timestamp::now();
-    let terms = Terms { transport: Transport::Streamable, version, capabilities };
+    let home = app.fleet.own;
+    let terms = Terms { transport: Transport::Streamable, version, capabilities, home };
     let begun = app.sealer.begin(principal, scope, terms, now);
     let token = begun.and_then(|(_, token)| HeaderValue::from_str(&token).ok());
     let Some(mut token) = token else {

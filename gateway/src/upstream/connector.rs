@@ -48,6 +48,13 @@ impl Connector {
         Self { host, port, address, egress, trust, limit }
     }
 
+    /// To an address that is known to be good, over plain http.
+    pub(crate) fn to(address: SocketAddr, limit: Duration) -> Self {
+        let (host, port) = (address.ip().to_string(), address.port());
+        let egress = Egress::anywhere();
+        Self { host, port, address: Some(address), egress, trust: None, limit }
+    }
+
     pub(crate) async fn connect(&self) -> Result<Stream, Fault> {
         match timeout(self.limit, self.try_connect()).await {
             Ok(connected) => connected.map_err(|error| Fault::Unreachable(error.to_string())),

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::slot::ClientKey;
 use crate::client::Client;
 use crate::home::{Home, Homes};
+use crate::peer::Fleet;
 use crate::session::Sealer;
 use crate::table::{ServerId, Table};
 
@@ -24,6 +25,24 @@ pub(crate) struct Lodger {
     /// Where it is spoken to unasked; a modern client cannot be.
     pub(crate) home: Option<Arc<Home>>,
     pub(crate) sight: Sight,
+    fleet: Arc<Fleet>,
+}
+
+impl Lodger {
+    /// Says something to the client, wherever its stream is. False if it has none as far as is known.
+    pub(super) fn say(&self, message: Bytes) -> bool {
+        let Some(home) = &self.home else { return false };
+        home.say(message.clone())
+            || self.key.session().is_some_and(|session| self.fleet.say(session, message))
+    }
+
+    /// The same, and `unheard` if it turns out to have none.
+    pub(super) fn say_or(&self, message: Bytes, unheard: impl FnOnce() + Send + 'static) -> bool {
+        let Some(home) = &self.home else { return false };
+        let session = self.key.session();
+        home.say(message.clone())
+            || session.is_some_and(|session| self.fleet.say_or(session, message, unheard))
+    }
 }
 
 /// How a client sees URIs and tasks.
@@ -44,6 +63,7 @@ pub(crate) struct Visitor<'a> {
     pub(crate) table: &'a Arc<Table>,
     pub(crate) sealer: &'a Arc<Sealer>,
     pub(crate) homes: &'a Homes,
+    pub(crate) fleet: &'a Arc<Fleet>,
 }
 
 impl Visitor<'_> {
@@ -57,6 +77,7 @@ impl Visitor<'_> {
             capabilities: self.client.capabilities_bytes(),
             home: self.client.session().map(|session| self.homes.of(session)),
             sight: self.sight(),
+            fleet: self.fleet.clone(),
         }
     }
 

@@ -53,6 +53,24 @@ impl ClientKey {
         Self { tenant: namespace.clone(), key: name.clone(), who }
     }
 
+    /// The same at all gateways.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let who = match &self.who {
+            Who::Session(session) => session.as_bytes(),
+            Who::Nobody => &[][..],
+            Who::Guest(capabilities) => capabilities,
+        };
+        [self.tenant.as_str().as_bytes(), b"/", self.key.as_bytes(), b"/", who].concat()
+    }
+
+    /// The session, if it is one's.
+    pub(super) const fn session(&self) -> Option<SessionId> {
+        match self.who {
+            Who::Session(session) => Some(session),
+            Who::Nobody | Who::Guest(_) => None,
+        }
+    }
+
     pub(super) fn is_of(&self, other: &Self) -> bool {
         (&self.tenant, &self.key) == (&other.tenant, &other.key)
     }

@@ -71,6 +71,11 @@ impl Unasked {
         self.lodger.as_ref().and_then(|lodger| lodger.home.as_ref())
     }
 
+    /// The same.
+    fn lodger(&self) -> Option<&Lodger> {
+        self.lodger.as_ref().filter(|lodger| lodger.home.is_some())
+    }
+
     pub(super) const fn is_lodged(&self) -> bool {
         self.lodger.is_some()
     }
@@ -100,33 +105,33 @@ impl Unasked {
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed" => upstream.refresh(),
-            "notifications/resources/updated" => match self.home() {
-                Some(home) => {
+            "notifications/resources/updated" => match self.lodger() {
+                Some(lodger) => {
                     if let Some(message) = self.updated(upstream, bytes, params) {
-                        home.say(message);
+                        lodger.say(message);
                     }
                 }
                 None => upstream.watchers.tell(bytes, params),
             },
             "notifications/message" => {
-                if let Some(home) = self.home()
+                if let (Some(home), Some(lodger)) = (self.home(), self.lodger())
                     && home
                         .level()
                         .is_none_or(|level| logging::level_of(params).is_none_or(|of| of >= level))
                 {
-                    home.say(bytes.clone());
+                    lodger.say(bytes.clone());
                 }
             }
             "notifications/cancelled" => {
                 if let Some(message) = self.withdrawn(bytes, params) {
-                    self.home().map(|home| home.say(message));
+                    self.lodger().map(|lodger| lodger.say(message));
                 }
             }
             // Of a call that is over.
             "notifications/progress" => {}
             _ => {
-                if let (Some(home), Some(lodger)) = (self.home(), &self.lodger) {
-                    home.say(lodger.sight.tasks(&upstream.entry(), bytes, method, params));
+                if let Some(lodger) = self.lodger() {
+                    lodger.say(lodger.sight.tasks(&upstream.entry(), bytes, method, params));
                 }
             }
         }
@@ -169,10 +174,18 @@ impl Unasked {
         let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
         if method != "ping"
             && self.may_be_asked(method, params)
-            && let Some(home) = self.home()
+            && let (Some(home), Some(lodger)) = (self.home(), self.lodger())
             && let Some((number, message)) = ask(home, upstream, &leg, bytes, id)
         {
-            if home.say(message) {
+            let unheard = {
+                let (home, upstream, leg) = (home.clone(), upstream.clone(), leg.clone());
+                let (id, method) = (id.as_json().to_owned(), method.to_owned());
+                move || {
+                    home.withdraw(number);
+                    leg.decline(&upstream, &id, &method);
+                }
+            };
+            if lodger.say_or(message, unheard) {
                 return;
             }
             home.withdraw(number);

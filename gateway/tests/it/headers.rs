@@ -216,6 +216,7 @@ async fn a_gateway_does_not_start_with_a_broken_file() {
             config: Some(config),
             body_memory: gateway::Options::BODY_MEMORY,
             pod: gateway::Pod::default(),
+            peers: None,
         };
         let Err(error) = gateway::Gateway::start(options).await else { panic!("{reason}") };
         assert!(error.to_string().contains(reason), "{error}");

@@ -144,6 +144,7 @@ async fn a_taken_port_and_an_unreadable_directory_are_told() {
         config: None,
         body_memory: gateway::Options::BODY_MEMORY,
         pod: gateway::Pod::default(),
+        peers: None,
     };
     let free = "127.0.0.1:0".parse().unwrap();
     let manifests = stage.manifests();

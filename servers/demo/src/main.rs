@@ -67,6 +67,7 @@ async fn main() -> anyhow::Result<()> {
         config: None,
         body_memory: Options::BODY_MEMORY,
         pod: gateway::Pod::default(),
+        peers: None,
     })
     .await?;
     guide::print(gateway.address(), gateway.admin_address(), database.name(), &flags.manifests);

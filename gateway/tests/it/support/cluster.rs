@@ -91,6 +91,7 @@ impl ClusterStage {
             config: None,
             body_memory: Options::BODY_MEMORY,
             pod: Pod { name: "gateway-0".to_owned(), uid: "pod-uid".to_owned() },
+            peers: None,
         }
     }
 

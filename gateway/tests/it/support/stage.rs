@@ -71,6 +71,7 @@ impl Stage {
             config: self.config.clone(),
             body_memory: self.body_memory,
             pod: gateway::Pod::default(),
+            peers: None,
         });
         within("a gateway", start).await.unwrap()
     }

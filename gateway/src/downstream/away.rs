@@ -1,0 +1,90 @@
+//! Requests that need what another gateway has, and news that concerns whichever has it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_core::Principal;
+use http::StatusCode;
+use http::request::Parts;
+use mcp::error::{UPSTREAM, error_response};
+
+use super::Downstream;
+use super::dispatch::{Asked, Asker, Reply, dispatch};
+use super::reply::{self, Response};
+use crate::peer::{Letter, NotRelayed, Pod};
+
+/// Gateways that are tried before this one answers as well as it can.
+const TRIES: usize = 3;
+
+/// What sessions set, and all gateways keep: the stream on which it shows may be at any of them.
+const SETTINGS: [&str; 3] = ["logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// Where a request comes to be answered.
+pub(super) enum Answered<'a> {
+    /// Here.
+    Here(Reply<'a>),
+    /// At another gateway.
+    There(Response),
+}
+
+/// Answers a request, or has the gateway answer it at which its client's legs are.
+pub(super) async fn answer<'a>(
+    app: &Downstream,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    mut asker: Asker<'a>,
+) -> Answered<'a> {
+    let (principal, tells) = (asker.principal, asker.relayable && asker.client.session().is_some());
+    let mut tries = TRIES;
+    loop {
+        let (pod, back) = match dispatch(asked, asker, app) {
+            Reply::Away(away) => *away,
+            reply => {
+                if tells && SETTINGS.contains(&asked.method) {
+                    tell_all(app, parts, asked.message, principal).await;
+                }
+                return Answered::Here(reply);
+            }
+        };
+        if let Some(answer) = relay(app, &pod, asked, parts, principal).await {
+            return Answered::There(answer);
+        }
+        tries -= 1;
+        asker = Asker { relayable: tries > 0, ..back };
+    }
+}
+
+/// Has another gateway answer a request. `None` if it has seen nothing of it.
+pub(super) async fn relay(
+    app: &Downstream,
+    pod: &Arc<Pod>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    principal: &Principal,
+) -> Option<Response> {
+    match app.fleet.relay(pod, parts, asked.message, of(principal)).await {
+        Ok(response) => Some(response),
+        Err(NotRelayed::Unreached) => None,
+        Err(NotRelayed::BrokenOff) => {
+            let message = "the gateway that had this session's connection to the server went away \
+                           before it answered; it may have done what it was asked: call again if \
+                           that does no harm";
+            Some(reply::message(error_response(Some(asked.id.as_json()), UPSTREAM, message)))
+        }
+        Err(NotRelayed::Crowded) => Some(crowded()),
+    }
+}
+
+/// Lets all other gateways know what a client said.
+pub(super) async fn tell_all(app: &Downstream, parts: &Parts, body: &Bytes, principal: &Principal) {
+    app.fleet.tell_all(parts, body, of(principal)).await;
+}
+
+pub(super) fn crowded() -> Response {
+    let message = "too many requests of other gateways' sessions are under way here; try again";
+    reply::later(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+fn of(principal: &Principal) -> Letter {
+    Letter { principal: Some(principal.digest()), session: None }
+}

@@ -1,0 +1,159 @@
+//! Who the other gateways are: their addresses from DNS, and from those who say hello first; who
+//! answers, by asking each of them every second.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::net::lookup_host;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Condition, Fleet, Pod, Tag};
+use crate::upstream::{Connector, HttpClient};
+
+/// How often each is asked.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long an answer, or DNS, may take; a connection to one that is cut off.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Answers that one may fail to give before nothing is sent there.
+const MISSES: u32 = 2;
+/// And before it is forgotten, if nobody names it any more.
+const FORGOTTEN: u32 = 30;
+/// Gateways in all.
+const MAX_PODS: usize = 256;
+/// Hellos that wait.
+pub(super) const QUEUE: usize = 64;
+/// The path on which a gateway says who it is.
+pub(super) const HELLO: &str = "/peer/hello";
+pub(super) const PROOF: &str = "fairway-mac";
+
+/// Another gateway that said hello.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    pub(super) tag: Tag,
+    pub(super) address: SocketAddr,
+}
+
+/// Who asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// Where it listens.
+    pub(super) port: u16,
+}
+
+/// Who answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Here {
+    pub(super) tag: [u8; 8],
+    pub(super) draining: bool,
+}
+
+/// What is known of an address.
+struct Known {
+    pod: Arc<Pod>,
+    missed: u32,
+}
+
+impl Known {
+    fn at(address: SocketAddr, tag: Tag) -> Self {
+        let http = HttpClient::new(Connector::to(address, PATIENCE));
+        let condition = AtomicU8::new(Condition::Lost as u8);
+        Self { pod: Arc::new(Pod { tag, address, http, condition }), missed: 0 }
+    }
+}
+
+/// Keeps up with who is there. `names` are hosts with ports.
+pub(crate) async fn find(
+    fleet: Arc<Fleet>,
+    names: Vec<String>,
+    mut announced: mpsc::Receiver<Announced>,
+    stop: CancellationToken,
+) {
+    let mut known: BTreeMap<SocketAddr, Known> = BTreeMap::new();
+    let mut named: BTreeSet<SocketAddr> = BTreeSet::new();
+    loop {
+        if let Some(found) = resolve(&names).await {
+            named = found;
+        }
+        for address in named.iter().take(MAX_PODS) {
+            known.entry(*address).or_insert_with(|| Known::at(*address, Tag::NONE));
+        }
+        meet(&fleet, &mut known, &named).await;
+        fleet.looked.store(true, Ordering::Relaxed);
+        let next = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            next = announced.recv() => next,
+            () = tokio::time::sleep(BEAT) => None,
+        };
+        if let Some(Announced { tag, address }) = next
+            && known.len() < MAX_PODS
+            && known.get(&address).is_none_or(|known| known.pod.tag != tag)
+        {
+            known.insert(address, Known::at(address, tag));
+        }
+    }
+}
+
+/// `None` while nobody can say: those who were there may be.
+async fn resolve(names: &[String]) -> Option<BTreeSet<SocketAddr>> {
+    let found = join_all(names.iter().map(|name| timeout(PATIENCE, lookup_host(name)))).await;
+    let found: Option<Vec<_>> = found.into_iter().map(|found| found.ok()?.ok()).collect();
+    Some(found?.into_iter().flatten().collect())
+}
+
+/// Asks all, and puts those who are there in force.
+async fn meet(
+    fleet: &Fleet,
+    known: &mut BTreeMap<SocketAddr, Known>,
+    named: &BTreeSet<SocketAddr>,
+) {
+    let asked: Vec<Arc<Pod>> = known.values().map(|known| known.pod.clone()).collect();
+    let answers = join_all(asked.iter().map(|pod| timeout(PATIENCE, hello(fleet, pod)))).await;
+    for (pod, answer) in asked.into_iter().zip(answers) {
+        let Some(known) = known.get_mut(&pod.address) else { continue };
+        let Some((tag, condition)) = answer.ok().flatten() else {
+            known.missed += 1;
+            if known.missed >= MISSES {
+                pod.enter(Condition::Lost);
+            }
+            continue;
+        };
+        if tag != pod.tag {
+            *known = Known::at(pod.address, tag);
+        }
+        known.missed = 0;
+        if known.pod.condition() != condition && tag != fleet.own {
+            tracing::info!(address = %pod.address, ?condition, "another gateway is there");
+        }
+        known.pod.enter(condition);
+    }
+    known.retain(|address, known| known.missed < FORGOTTEN || named.contains(address));
+    let others = |pod: &&Known| pod.pod.tag != fleet.own && pod.pod.tag != Tag::NONE;
+    let pods: Vec<Arc<Pod>> =
+        known.values().filter(others).map(|known| known.pod.clone()).collect();
+    let serving = pods.iter().filter(|pod| pod.condition() == Condition::Serving).count();
+    fleet.telemetry.peers.set(i64::try_from(serving).unwrap_or(i64::MAX));
+    if !fleet.pods.load().iter().map(Arc::as_ptr).eq(pods.iter().map(Arc::as_ptr)) {
+        fleet.pods.store(Arc::new(pods));
+    }
+}
+
+/// Who is at an address, and how it is doing.
+async fn hello(fleet: &Fleet, pod: &Pod) -> Option<(Tag, Condition)> {
+    let port = *fleet.port.get()?;
+    let body = Bytes::from(serde_json::to_vec(&Hello { port }).ok()?);
+    let (asked, head, answer) = fleet.ask(pod, HELLO, &body).await?;
+    let Here { tag, draining } = serde_json::from_slice(&answer).ok()?;
+    let tag = Tag::from_bytes(tag);
+    let proof = head.headers.get(PROOF)?.to_str().ok()?;
+    let condition = if draining { Condition::Draining } else { Condition::Serving };
+    fleet.is_answer(&asked, tag, proof).then_some((tag, condition))
+}

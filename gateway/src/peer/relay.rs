@@ -1,0 +1,174 @@
+//! Requests that another gateway answers: sent there as they are, without credentials, and the answer
+//! passed back as it comes.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::{Condition, Fleet, Letter, Pod, Tag};
+use crate::downstream::body::{Body, BrokenOff};
+use crate::downstream::reply::{self, Response};
+use crate::telemetry::Relay;
+use crate::upstream::fault::Fault;
+use crate::upstream::{self, Template};
+
+/// Marks an answer by which a gateway says that the request is not for it.
+pub(super) const REFUSED: &str = "fairway-refused";
+
+/// How long those who are told something may take to hear it.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// Why another gateway gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotRelayed {
+    /// Nothing was done there.
+    Unreached,
+    /// What it did is not known.
+    BrokenOff,
+    /// Too much is under way.
+    Crowded,
+}
+
+/// The body of an answer from another gateway.
+pub(crate) struct Relayed {
+    body: upstream::Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Relayed {
+    pub(crate) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        self.body.poll_data(cx).map(|data| data.map(|data| data.map_err(|_| BrokenOff)))
+    }
+}
+
+impl Fleet {
+    /// Has another gateway answer a client's request.
+    pub(crate) async fn relay(
+        &self,
+        pod: &Pod,
+        parts: &Parts,
+        body: &Bytes,
+        letter: Letter,
+    ) -> Result<Response, NotRelayed> {
+        // The query may hold a key, and nothing else that is needed there.
+        let target = parts.uri.path();
+        let relayed = self.send(pod, &parts.method, target, &letter, &parts.headers, body).await;
+        self.telemetry.relayed(match &relayed {
+            Ok(_) => Relay::Answered,
+            Err(NotRelayed::Unreached) => Relay::Unreached,
+            Err(NotRelayed::BrokenOff) => Relay::BrokenOff,
+            Err(NotRelayed::Crowded) => Relay::Refused,
+        });
+        relayed
+    }
+
+    async fn send(
+        &self,
+        pod: &Pod,
+        method: &Method,
+        target: &str,
+        letter: &Letter,
+        client: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Response, NotRelayed> {
+        let place = self.relays.clone().try_acquire_owned().map_err(|_| NotRelayed::Crowded)?;
+        let headers = self.seal(pod.tag, (method, target), letter, client, body);
+        let answer = self.post(pod, method, target, headers, body).await?;
+        if answer.headers().contains_key(REFUSED) {
+            return Err(NotRelayed::Unreached);
+        }
+        let (head, body) = answer.into_parts();
+        let body = Body::Relayed(Box::new(Relayed { body, _place: place }));
+        let events = head
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let mut response =
+            if events { reply::events(body) } else { reply::json(head.status, body) };
+        if let Some(wait) = head.headers.get(header::RETRY_AFTER) {
+            response.headers_mut().insert(header::RETRY_AFTER, wait.clone());
+        }
+        Ok(response)
+    }
+
+    async fn post(
+        &self,
+        pod: &Pod,
+        method: &Method,
+        target: &str,
+        headers: HeaderMap,
+        body: &Bytes,
+    ) -> Result<http::Response<upstream::Body>, NotRelayed> {
+        let url = format!("http://{}{target}", pod.address);
+        let url: Uri = url.parse().map_err(|_| NotRelayed::Unreached)?;
+        let mut request = Template::new(&url, None).request(method.clone(), body.clone());
+        *request.headers_mut() = headers;
+        pod.http.send(request).await.map_err(|fault| match fault {
+            Fault::Unreachable(reason) => {
+                tracing::debug!(address = %pod.address, reason, "another gateway is not reached");
+                pod.enter(Condition::Lost);
+                NotRelayed::Unreached
+            }
+            _ => NotRelayed::BrokenOff,
+        })
+    }
+
+    /// Passes on to all others what concerns one of them, and waits until they have heard it.
+    pub(crate) async fn tell_all(&self, parts: &Parts, body: &Bytes, letter: Letter) {
+        let pods = self.reachable();
+        let told = pods.iter().map(|pod| timeout(TELLING, self.relay(pod, parts, body, letter)));
+        // Who does not hear it may be gone, and what it had with it.
+        let _ = join_all(told).await;
+    }
+
+    /// Sends a message of the fleet's own; whether it was taken.
+    pub(super) async fn deliver(
+        &self,
+        pod: &Pod,
+        path: &str,
+        letter: Letter,
+        body: &Bytes,
+    ) -> bool {
+        let headers = json();
+        let sent = self.send(pod, &Method::POST, path, &letter, &headers, body);
+        let answer = timeout(TELLING, sent).await;
+        matches!(answer, Ok(Ok(response)) if response.status() == StatusCode::ACCEPTED)
+    }
+
+    /// Asks who is at an address.
+    pub(super) async fn ask(
+        &self,
+        pod: &Pod,
+        path: &str,
+        body: &Bytes,
+    ) -> Option<(HeaderMap, http::response::Parts, Bytes)> {
+        let asked = self.seal(Tag::NONE, (&Method::POST, path), &Letter::default(), &json(), body);
+        let answer = self.post(pod, &Method::POST, path, asked.clone(), body).await.ok()?;
+        let (head, mut answer) = answer.into_parts();
+        let mut whole = Vec::new();
+        while let Some(data) = std::future::poll_fn(|cx| answer.poll_data(cx)).await {
+            whole.extend_from_slice(&data.ok()?);
+            if whole.len() > MAX_ANSWER {
+                return None;
+            }
+        }
+        Some((asked, head, whole.into()))
+    }
+}
+
+fn json() -> HeaderMap {
+    let kind = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, kind)])
+}
+
+/// What another gateway says of itself is short.
+const MAX_ANSWER: usize = 4096;
