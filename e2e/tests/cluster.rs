@@ -182,6 +182,61 @@ async fn frozen_pod_answers_when_it_thaws() {
 }
 
 #[tokio::test]
+async fn second_node_runs_pods_until_it_is_lost() {
+    let cluster = Cluster::alone().await.unwrap();
+    let Ok(fault) = cluster.fault() else { return };
+    let namespace = cluster.namespace("nodes").await.unwrap();
+    let probe = cluster.probe().await.unwrap();
+    let host = format!("{}.test", namespace.name());
+    namespace.apply(&format!("{SERVICE}---\n{}", INGRESS.replace("HOST", &host))).await.unwrap();
+    namespace.apply(&pod_on("fairway-node", "first", probe.reference())).await.unwrap();
+
+    fault.add_node().await.unwrap();
+    cluster.kubectl(&["wait", "nodes", "--all", "--for=condition=Ready"]).await.unwrap();
+    namespace.apply(&pod_on("fairway-node-2", "second", probe.reference())).await.unwrap();
+    namespace.apply(&SPREAD.replace("IMAGE", probe.reference())).await.unwrap();
+    for pod in ["pod/first", "pod/second"] {
+        namespace.wait(pod, "condition=Ready", MINUTE).await.unwrap();
+    }
+    namespace.wait("deployment/web", "condition=Available", MINUTE).await.unwrap();
+
+    // DNS and the Service from both nodes, the host from its Ingress controller.
+    let url = format!("http://web.{}.svc.cluster.local/inside", namespace.name());
+    let ask = async |pod| namespace.kubectl(&["exec", pod, "--", "/probe", "get", &url]).await;
+    let names =
+        ["get", "pods", "--selector=app=web", "--output=jsonpath={.items[*].spec.nodeName}"];
+    assert_eq!(namespace.kubectl(&names).await.unwrap(), "fairway-node-2");
+    for pod in ["first", "second"] {
+        let answer = eventually(async || ask(pod).await).await.unwrap();
+        assert!(answer.starts_with("200\nweb-"), "{pod}: {answer}");
+    }
+    answer(&cluster, &host).await.unwrap();
+    // A pod of the first node from the second, by its address.
+    let address = ["get", "pod", "first", "--output=jsonpath={.status.podIP}:8000"];
+    let address = namespace.kubectl(&address).await.unwrap();
+    namespace.kubectl(&["exec", "second", "--", "/probe", "connect", &address]).await.unwrap();
+
+    fault.lose_node().await.unwrap();
+    let kubelet = TcpStream::connect((Ipv4Addr::new(10, 97, 0, 2), 10250));
+    let silence = tokio::time::timeout(Duration::from_secs(2), kubelet).await;
+    assert!(silence.is_err(), "a lost node says that it is lost: {silence:?}");
+    ask("first").await.unwrap_err();
+    let unknown = ["wait", "node/fairway-node-2", "--for=condition=Ready=Unknown", "--timeout=90s"];
+    cluster.kubectl_for(&unknown, LOSS).await.unwrap();
+    let answer = eventually(async || ask("first").await).await.unwrap();
+    assert!(answer.starts_with("200\nweb-"), "{answer}");
+    let nodes = namespace.kubectl(&names).await.unwrap();
+    assert!(nodes.split(' ').any(|node| node == "fairway-node"), "{nodes}");
+
+    drop((namespace, cluster));
+    let cluster = Cluster::alone().await.unwrap();
+    let nodes = cluster.kubectl(&["get", "nodes", "--output=name"]).await.unwrap();
+    assert_eq!(nodes, "node/fairway-node\n");
+    let pods = ["get", "pods", "--all-namespaces", "--field-selector=spec.nodeName=fairway-node-2"];
+    assert_eq!(cluster.kubectl(&[&pods[..], &["--output=name"]].concat()).await.unwrap(), "");
+}
+
+#[tokio::test]
 async fn cluster_comes_back_when_its_components_were_killed() {
     let cluster = Cluster::alone().await.unwrap();
     let Ok(fault) = cluster.fault() else { return };
@@ -203,6 +258,7 @@ async fn cluster_comes_back_when_everything_was_killed() {
     let Ok(fault) = cluster.fault() else { return };
     let namespace = cluster.namespace("killed").await.unwrap();
     serve(&cluster, &namespace).await.unwrap();
+    fault.add_node().await.unwrap();
 
     fault.kill_everything().await.unwrap();
 
@@ -241,6 +297,36 @@ spec:
 "
     )
 }
+
+/// A pod that answers, on one node.
+fn pod_on(node: &str, name: &str, image: &str) -> String {
+    let pod = pod(name, image, "serve, ':8000'");
+    pod.replace("spec:\n", &format!("spec:\n  nodeSelector: {{kubernetes.io/hostname: {node}}}\n"))
+}
+
+/// One pod that goes to the second node while there is one, and leaves it at once when it is lost.
+const SPREAD: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 0}
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            preference:
+              matchExpressions:
+              - {key: kubernetes.io/hostname, operator: In, values: [fairway-node-2]}
+      containers:
+      - {name: probe, image: 'IMAGE', imagePullPolicy: IfNotPresent, args: [serve, ':8000']}
+";
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -292,5 +378,8 @@ async fn get(cluster: &Cluster, host: &str) -> Result<String> {
     };
     tokio::time::timeout(Duration::from_secs(5), exchange).await?
 }
+
+/// A node is said to be lost after 50 s.
+const LOSS: Duration = Duration::from_secs(90);
 
 const MINUTE: Duration = Duration::from_secs(60);

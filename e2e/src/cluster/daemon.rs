@@ -38,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// The network namespace it runs in, by its name, if not in ours.
+    pub(crate) network: Option<String>,
     pub(crate) log: PathBuf,
 }
 
@@ -45,8 +47,12 @@ impl Start {
     /// Starts it in a session of its own, away from our terminal and its signals, and records it.
     pub(crate) fn recorded_in(self, record: &Path) -> Result<Daemon> {
         let log = append(&self.log)?;
-        // `setsid` becomes the program, so the child's id is the program's.
-        let child = Command::new("setsid")
+        // Each becomes the next, so the child's id is the program's.
+        let mut command = Command::new("setsid");
+        if let Some(network) = self.network {
+            command.arg("nsenter").arg(format!("--net=/run/netns/{network}"));
+        }
+        let child = command
             .arg(&self.program)
             .args(&self.arguments)
             .envs(self.environment)
@@ -233,6 +239,7 @@ mod tests {
             program: "/bin/sleep".into(),
             arguments: vec!["600".into()],
             environment: Vec::new(),
+            network: None,
             log: directory.path().join("log"),
         };
         start.recorded_in(&directory.path().join("record")).unwrap()

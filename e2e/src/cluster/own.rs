@@ -1,4 +1,5 @@
-//! A Kubernetes of one node on this host, from the real programs: brought up, looked at, taken down.
+//! A Kubernetes of one node on this host, from the real programs: brought up, looked at, taken down. A test may add a
+//! second node.
 //!
 //! A cluster that is not whole is never mended but made anew: what a killed run leaves is not worth guessing at.
 //! [`fault`] breaks it on purpose.
@@ -8,6 +9,7 @@ pub(crate) mod component;
 mod config;
 pub(crate) mod fault;
 mod host;
+mod second;
 mod sweep;
 
 use std::{fs, time::Duration};
@@ -21,7 +23,7 @@ use super::{
     command,
     daemon::Daemon,
     image::{self, Image},
-    layout::{Layout, NODE, PAUSE_IMAGE},
+    layout::{Layout, Node, PAUSE_IMAGE},
     packages, pki, programs,
     progress::Progress,
 };
@@ -35,7 +37,10 @@ pub(crate) async fn up(layout: &Layout, progress: &Progress) -> Result<Access> {
     let programs = programs::build(layout, &programs::all(), progress).await?;
     let pins = programs + &settings(layout)?;
     let access = access(layout);
-    let Some(ill) = illness(layout, &access, &pins).await? else { return Ok(access) };
+    let Some(ill) = illness(layout, &access, &pins).await? else {
+        second::remove(layout, &access).await?;
+        return Ok(access);
+    };
 
     if sweep::needed(layout)? {
         progress.say(&format!("removing the last cluster: {ill}"));
@@ -96,8 +101,17 @@ pub(crate) async fn status(layout: &Layout) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// Puts archives of images where the node finds them.
+/// Puts archives of images where the nodes find them.
 pub(crate) async fn import(layout: &Layout, images: &[Image]) -> Result<()> {
+    for node in Node::ALL.map(|node| layout.on(node)) {
+        if Daemon::recorded(&node.record(Component::Containerd)).is_some() {
+            import_on(&node, images).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn import_on(layout: &Layout, images: &[Image]) -> Result<()> {
     let snapshotter = config::snapshotter(layout.root())?;
     let present = ctr(layout, &["images", "list", "--quiet"]).await?;
     for image in images {
@@ -127,7 +141,8 @@ async fn start(layout: &Layout, access: &Access, progress: &Progress) -> Result<
         component.start(layout).recorded_in(&layout.record(component))?;
     }
     let pause = image::of_program(layout, PAUSE_IMAGE, "pause")?;
-    let imports = || async { import(layout, std::slice::from_ref(&pause)).await.map(|()| true) };
+    let pause = std::slice::from_ref(&pause);
+    let imports = || async { import_on(layout, pause).await.map(|()| true) };
     command::until("containerd", START, imports).await?;
     ready(access).await?;
 
@@ -138,7 +153,7 @@ async fn start(layout: &Layout, access: &Access, progress: &Progress) -> Result<
         }
     }
     addons::apply(access).await?;
-    let node = || async { node_is_ready(access).await };
+    let node = || async { node_is_ready(access, Node::First).await };
     command::until("the node to be ready", START, node).await?;
     addons::answer().await
 }
@@ -161,9 +176,9 @@ pub(crate) async fn ready(access: &Access) -> Result<()> {
     command::until("the apiserver", START, serves).await
 }
 
-async fn node_is_ready(access: &Access) -> Result<bool> {
+async fn node_is_ready(access: &Access, node: Node) -> Result<bool> {
     let path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-    Ok(access.kubectl(&["get", "node", NODE, "--output", path]).await? == "True")
+    Ok(access.kubectl(&["get", "node", node.name(), "--output", path]).await? == "True")
 }
 
 /// Why the cluster has to be made anew, if it has to.
@@ -182,7 +197,7 @@ async fn illness(layout: &Layout, access: &Access, pins: &str) -> Result<Option<
         return Ok(Some("it is of other versions, or was not finished".to_owned()));
     }
     // A machine that is busy, with a build or with other tests, is not a broken cluster.
-    let ready = || async { node_is_ready(access).await };
+    let ready = || async { node_is_ready(access, Node::First).await };
     let waited = command::until("the node to be ready", PATIENCE, ready).await;
     Ok(waited.err().map(|error| format!("it does not answer ({error:#})")))
 }

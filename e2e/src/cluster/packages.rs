@@ -12,10 +12,11 @@ use tokio::process::Command;
 use super::{command, progress::Progress};
 
 /// What a node needs of its host: each program and Debian's package of it.
-pub(crate) const NODE: [(&str, &str); 5] = [
+pub(crate) const NODE: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("mount", "mount"),
     ("nft", "nftables"),
+    ("nsenter", "util-linux"),
     ("runc", "runc"),
     ("setsid", "util-linux"),
 ];

@@ -14,7 +14,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 
-use super::layout::{APISERVER, APISERVER_SERVICE, LOOPBACK, Layout, NODE, NODE_IP};
+use super::layout::{APISERVER, APISERVER_SERVICE, LOOPBACK, Layout, NODE_IP, Node};
 
 /// Signs what the cluster's components show each other.
 pub(crate) struct Authority {
@@ -49,7 +49,16 @@ pub(crate) fn write(layout: &Layout) -> Result<()> {
     authority
         .client("kube-apiserver-kubelet-client", "system:masters")?
         .write(layout, "apiserver-kubelet")?;
-    authority.server(NODE, &[NODE], &[NODE_IP.into()])?.write(layout, "kubelet-server")?;
+    for node in Node::ALL {
+        let layout = layout.on(node);
+        let name = node.name();
+        authority
+            .server(name, &[name], &[node.ip().into()])?
+            .write(&layout, &layout.of_node("kubelet-server"))?;
+        let kubelet = authority.client(&format!("system:node:{name}"), "system:nodes")?;
+        let file = layout.config(&layout.of_node("kubelet.kubeconfig"));
+        private(&file, &authority.kubeconfig(&kubelet))?;
+    }
     let tokens = KeyPair::generate()?;
     fs::write(layout.pki("service-account.pub"), tokens.public_key_pem())?;
     private(&layout.pki("service-account.key"), &tokens.serialize_pem())?;
@@ -62,13 +71,12 @@ pub(crate) fn write(layout: &Layout) -> Result<()> {
     private(&layout.kubeconfig(), &fs::read_to_string(layout.config("admin.kubeconfig"))?)
 }
 
-/// Who talks to the apiserver, each as what.
-const KUBECONFIGS: [(&str, &str, &str); 5] = [
+/// Who talks to the apiserver besides kubelets, each as what.
+const KUBECONFIGS: [(&str, &str, &str); 4] = [
     ("admin.kubeconfig", "kubernetes-admin", "system:masters"),
     ("controller-manager.kubeconfig", "system:kube-controller-manager", ""),
     ("scheduler.kubeconfig", "system:kube-scheduler", ""),
     ("proxy.kubeconfig", "system:kube-proxy", ""),
-    ("kubelet.kubeconfig", "system:node:fairway-node", "system:nodes"),
 ];
 
 impl Authority {
@@ -179,13 +187,6 @@ pub(crate) const CONTEXT: &str = "fairway-e2e";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kubelet_is_the_node_it_says_it_is() {
-        let kubelet = KUBECONFIGS.iter().find(|(file, ..)| *file == "kubelet.kubeconfig").unwrap();
-
-        assert_eq!(kubelet.1, format!("system:node:{NODE}"));
-    }
 
     #[test]
     fn kubeconfig_holds_all_it_needs() {

@@ -86,6 +86,7 @@ impl Release {
             // Shares of the CPU: compilers beside the cluster leave nothing of what the chart asks for.
             "operator.resources.requests.cpu=200m".to_owned(),
             "gateway.resources.requests.cpu=400m".to_owned(),
+            "gateway.replicas=1".to_owned(),
             "ingress.enabled=true".to_owned(),
             "ingress.className=traefik".to_owned(),
             format!("config.publicUrl=http://{}", cluster.ingress()?.ip()),

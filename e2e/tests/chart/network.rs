@@ -27,7 +27,7 @@ enum Peer {
 type Named = (&'static str, Peer);
 
 #[test]
-fn only_the_gateway_reaches_servers_and_only_operator_and_monitoring_the_admin_ports() {
+fn only_gateways_reach_servers_and_each_other_and_only_operator_and_monitoring_the_admin_ports() {
     let objects = Objects::render("networkPolicy: {monitoringNamespaces: [monitoring]}");
 
     let found = reachable(&objects);
@@ -38,6 +38,7 @@ fn only_the_gateway_reaches_servers_and_only_operator_and_monitoring_the_admin_p
         ("operator", "gateway:9090"),
         ("prometheus", "gateway:9090"),
         ("prometheus", "operator:9090"),
+        ("gateway", "gateway:9091"),
         ("gateway", "server:8000"),
     ]);
     assert_eq!(found, expected);
@@ -92,6 +93,22 @@ fn services_find_their_pods() {
 
     assert_eq!(selected("fairway-gateway"), ["gateway"]);
     assert_eq!(selected("fairway-metrics"), ["gateway", "operator"]);
+    assert_eq!(selected("fairway-peers"), ["gateway"]);
+}
+
+/// A name that resolves to the pods themselves, also those that begin or end, on the port they listen at.
+#[test]
+fn gateways_find_each_other_by_name() {
+    let objects = Objects::render("");
+
+    let peers = &objects.get("Service", "fairway-peers")["spec"];
+
+    assert_eq!(peers["clusterIP"], "None");
+    assert_eq!(peers["publishNotReadyAddresses"], true);
+    assert_eq!(peers["ports"], json!([{"name": "peer", "port": 9091, "targetPort": "peer"}]));
+    let pod = &objects.get("Deployment", "fairway-gateway")["spec"]["template"]["spec"];
+    let ports = pod["containers"][0]["ports"].as_array().unwrap();
+    assert!(ports.contains(&json!({"name": "peer", "containerPort": 9091})), "{ports:?}");
 }
 
 /// Every pair of a peer and a port that the policies let through.
@@ -102,6 +119,7 @@ fn reachable(objects: &Objects) -> BTreeSet<(&'static str, &'static str)> {
     let ports = [
         ("gateway", 8080, "gateway:8080"),
         ("gateway", 9090, "gateway:9090"),
+        ("gateway", 9091, "gateway:9091"),
         ("gateway", 8000, "gateway:8000"),
         ("operator", 9090, "operator:9090"),
         ("operator", 8080, "operator:8080"),

@@ -60,7 +60,7 @@ fn the_entries_namespace_is_restricted() {
 
 #[test]
 fn the_gateway_is_told_what_it_needs() {
-    let expected = |entries: &str, log: &str| {
+    let expected = |entries: &str, drain: &str, log: &str| {
         table(&[
             ("FAIRWAY_SOURCE", "cluster"),
             ("FAIRWAY_ENTRIES_NAMESPACE", entries),
@@ -68,6 +68,10 @@ fn the_gateway_is_told_what_it_needs() {
             ("FAIRWAY_CONFIG", "/etc/fairway/config/config.yaml"),
             ("FAIRWAY_LISTEN", "0.0.0.0:8080"),
             ("FAIRWAY_ADMIN_LISTEN", "0.0.0.0:9090"),
+            ("FAIRWAY_PEER_LISTEN", "0.0.0.0:9091"),
+            ("FAIRWAY_PEERS", "fairway-peers.fairway-system.svc:9091"),
+            ("FAIRWAY_DRAIN", drain),
+            ("FAIRWAY_POD_IP", "<status.podIP>"),
             ("FAIRWAY_POD_NAME", "<metadata.name>"),
             ("FAIRWAY_POD_UID", "<metadata.uid>"),
             ("RUST_LOG", log),
@@ -76,8 +80,8 @@ fn the_gateway_is_told_what_it_needs() {
 
     let (plain, full) = (Objects::render(""), Objects::render(FULL));
 
-    assert_eq!(environment(&plain, "gateway"), expected("fairway-entries", "info"));
-    assert_eq!(environment(&full, "gateway"), expected("tables", "info,gateway=debug"));
+    assert_eq!(environment(&plain, "gateway"), expected("fairway-entries", "30", "info"));
+    assert_eq!(environment(&full, "gateway"), expected("tables", "120", "info,gateway=debug"));
     let mounted: BTreeMap<&str, &str> = container(&plain, "gateway")["volumeMounts"]
         .as_array()
         .unwrap()
@@ -125,11 +129,11 @@ fn the_operator_is_told_what_it_needs() {
 }
 
 #[test]
-fn one_gateway_serves_and_one_operator_stands_by() {
+fn two_gateways_serve_and_one_operator_stands_by() {
     let objects = Objects::render("");
 
     let gateway = &objects.get("Deployment", "fairway-gateway")["spec"];
-    assert_eq!(gateway["replicas"], 1);
+    assert_eq!(gateway["replicas"], 2);
     assert_eq!(gateway["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     assert_eq!(objects.get("Deployment", "fairway-operator")["spec"]["replicas"], 2);
 }
@@ -143,7 +147,86 @@ fn a_gateway_serves_on_until_all_know_that_it_goes() {
         json!({"sleep": {"seconds": 5}}),
         "the images have no shell",
     );
-    assert_eq!(pod(&objects, "gateway")["terminationGracePeriodSeconds"], 60);
+    assert_eq!(pod(&objects, "gateway")["terminationGracePeriodSeconds"], 40);
+    let objects = Objects::render("gateway: {drainSeconds: 600}");
+    assert_eq!(pod(&objects, "gateway")["terminationGracePeriodSeconds"], 610);
+}
+
+#[test]
+fn replicas_are_spread_over_nodes() {
+    for values in ["", FULL] {
+        let objects = Objects::render(values);
+
+        for name in ["gateway", "operator"] {
+            let deployment = &objects.get("Deployment", &format!("fairway-{name}"))["spec"];
+            let spread = &pod(&objects, name)["topologySpreadConstraints"];
+            assert_eq!(spread.as_array().unwrap().len(), 1, "{name}");
+            assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname", "{name}");
+            assert_eq!(spread[0]["whenUnsatisfiable"], "ScheduleAnyway", "{name}");
+            assert_eq!(spread[0]["labelSelector"], deployment["selector"], "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_gateway_at_a_time_is_taken_where_there_are_several() {
+    for (values, several) in [
+        ("", true),
+        (FULL, true),
+        ("gateway: {replicas: 5}", true),
+        ("gateway: {replicas: 1}", false),
+        ("gateway: {replicas: 1, autoscaling: {enabled: true}}", true),
+    ] {
+        let objects = Objects::render(values);
+
+        let budget = objects.find("PodDisruptionBudget", "fairway-gateway");
+        assert_eq!(budget.is_some(), several, "{values}");
+        let Some(budget) = budget else { continue };
+        assert_eq!(budget["spec"]["maxUnavailable"], 1);
+        let deployment = objects.get("Deployment", "fairway-gateway");
+        assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
+    }
+}
+
+#[test]
+fn the_load_says_how_many_gateways_run_when_told_so() {
+    assert_eq!(Objects::render("").of_kind("HorizontalPodAutoscaler").count(), 0);
+    let cpu = json!({
+        "type": "Resource",
+        "resource": {
+            "name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": 80},
+        },
+    });
+    let streams = |streams: &str| {
+        json!({
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "fairway_streams"},
+                "target": {"type": "AverageValue", "averageValue": streams},
+            },
+        })
+    };
+    let table = [
+        ("gateway: {autoscaling: {enabled: true}}", (2, 10), vec![cpu.clone()]),
+        (FULL, (3, 20), vec![cpu, streams("5000")]),
+        (
+            "gateway: {autoscaling: {enabled: true, targetCPU: 0, targetStreams: 100}}",
+            (2, 10),
+            vec![streams("100")],
+        ),
+    ];
+
+    for (values, (least, most), metrics) in table {
+        let objects = Objects::render(values);
+
+        let gateway = &objects.get("Deployment", "fairway-gateway")["spec"];
+        assert!(gateway.get("replicas").is_none(), "an upgrade would undo what the load has done");
+        let scaler = &objects.get("HorizontalPodAutoscaler", "fairway-gateway")["spec"];
+        assert_eq!(scaler["scaleTargetRef"]["name"], "fairway-gateway");
+        assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&json!(least), &json!(most)));
+        assert_eq!(scaler["metrics"], json!(metrics), "{values}");
+    }
 }
 
 #[test]

@@ -20,7 +20,16 @@ fn mistakes_are_refused_and_named() {
         ("config: {publicUrl: 'https://example.com/mcp'}", "'/config/publicUrl'"),
         ("config: {jwt: {}}", "'/config': additional properties 'jwt' not allowed"),
         ("typo: 1", "additional properties 'typo' not allowed"),
-        ("gateway: {replicas: 3}", "'/gateway': additional properties 'replicas' not allowed"),
+        ("gateway: {replicas: 0}", "'/gateway/replicas': minimum: got 0, want 1"),
+        ("gateway: {drainSeconds: -1}", "'/gateway/drainSeconds': minimum: got -1, want 0"),
+        (
+            "gateway: {autoscaling: {enabled: true, minReplicas: 11}}",
+            "gateway.autoscaling.minReplicas must not be greater than maxReplicas",
+        ),
+        (
+            "gateway: {autoscaling: {enabled: true, targetCPU: 0}}",
+            "gateway.autoscaling needs a target: set targetCPU or targetStreams",
+        ),
         ("gateway: {image: {name: a}}", "'/gateway/image': additional properties 'name' not"),
         ("gateway: {service: {type: ExternalName}}", "'/gateway/service/type'"),
         ("operator: {replicas: 0}", "'/operator/replicas': minimum: got 0, want 1"),

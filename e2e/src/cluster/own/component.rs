@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, path::Path};
 
 use super::super::{
     daemon::Start,
-    layout::{APISERVER, LOOPBACK, Layout, NODE, NODE_IP, SERVICES},
+    layout::{APISERVER, LOOPBACK, Layout, NODE_IP, SERVICES},
     packages,
 };
 
@@ -45,6 +45,9 @@ impl Component {
         Self::Ingress,
     ];
 
+    /// Those that make a node, in the order in which they need each other.
+    pub(crate) const OF_A_NODE: [Self; 3] = [Self::Containerd, Self::Kubelet, Self::Proxy];
+
     /// The name of its program, its log and its record.
     pub fn name(self) -> &'static str {
         match self {
@@ -69,6 +72,7 @@ impl Component {
             program: layout.program(self.name()),
             arguments: self.arguments(layout).into_iter().map(OsString::from).collect(),
             environment,
+            network: layout.network().map(str::to_owned),
             log: layout.log(self),
         }
     }
@@ -83,16 +87,20 @@ impl Component {
                 flag("bind-address", LOOPBACK),
                 flag("leader-elect", false),
             ],
-            Self::Containerd => vec![flag_path("config", &layout.config("containerd.toml"))],
+            Self::Containerd => {
+                vec![flag_path("config", &layout.config(&layout.of_node("containerd.toml")))]
+            }
             Self::Kubelet => vec![
-                flag_path("config", &layout.config("kubelet.yaml")),
-                flag_path("kubeconfig", &layout.config("kubelet.kubeconfig")),
-                flag_path("root-dir", &layout.state().join("kubelet")),
-                flag_path("cert-dir", &layout.state().join("kubelet/pki")),
-                flag("hostname-override", NODE),
-                flag("node-ip", NODE_IP),
+                flag_path("config", &layout.config(&layout.of_node("kubelet.yaml"))),
+                flag_path("kubeconfig", &layout.config(&layout.of_node("kubelet.kubeconfig"))),
+                flag_path("root-dir", &layout.node_state().join("kubelet")),
+                flag_path("cert-dir", &layout.node_state().join("kubelet/pki")),
+                flag("hostname-override", layout.node().name()),
+                flag("node-ip", layout.node().ip()),
             ],
-            Self::Proxy => vec![flag_path("config", &layout.config("proxy.yaml"))],
+            Self::Proxy => {
+                vec![flag_path("config", &layout.config(&layout.of_node("proxy.yaml")))]
+            }
             // Of all the programs this one alone takes a single dash.
             Self::Dns => vec!["-conf".into(), layout.config("Corefile").display().to_string()],
             Self::Ingress => ingress(),
@@ -104,13 +112,13 @@ fn etcd(layout: &Layout) -> Vec<String> {
     let client = format!("http://{LOOPBACK}:2379");
     let peer = format!("http://{LOOPBACK}:2380");
     vec![
-        flag("name", NODE),
+        flag("name", layout.node().name()),
         flag_path("data-dir", &layout.state().join("etcd")),
         flag("listen-client-urls", &client),
         flag("advertise-client-urls", client),
         flag("listen-peer-urls", &peer),
         flag("initial-advertise-peer-urls", &peer),
-        flag("initial-cluster", format!("{NODE}={peer}")),
+        flag("initial-cluster", format!("{}={peer}", layout.node().name())),
         // What is lost with the power of the host need not be kept.
         "--unsafe-no-fsync".into(),
         flag("log-level", "warn"),

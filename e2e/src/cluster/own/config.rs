@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::super::{
-    layout::{DNS_SERVICE, LOOPBACK, Layout, NODE, NODE_IP, PAUSE_IMAGE, PODS},
+    layout::{DNS_SERVICE, LOOPBACK, Layout, NODE_IP, Node, PAUSE_IMAGE, PODS},
     release::HOME,
 };
 
@@ -25,18 +25,26 @@ pub(crate) fn write(layout: &Layout) -> Result<()> {
 
 /// Where each is to be, and its text.
 pub(crate) fn files(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
-    let networks = layout.config("cni");
-    Ok(vec![
-        (
-            layout.config("containerd.toml"),
-            containerd(layout, &networks, snapshotter(layout.root())?),
-        ),
-        (layout.config("kubelet.yaml"), kubelet(layout)),
-        (layout.config("proxy.yaml"), proxy(layout)),
+    let mut files = vec![
         (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
         (layout.config("resolv.conf"), String::new()),
         (layout.config("audit.yaml"), audit()),
-        (networks.join("10-fairway.conflist"), network(&layout.state().join("networks"))),
+    ];
+    for node in Node::ALL {
+        files.extend(files_of_node(&layout.on(node))?);
+    }
+    Ok(files)
+}
+
+fn files_of_node(layout: &Layout) -> Result<[(PathBuf, String); 4]> {
+    let file = |name| layout.config(&layout.of_node(name));
+    let networks = file("cni");
+    let snapshotter = snapshotter(layout.root())?;
+    Ok([
+        (file("containerd.toml"), containerd(layout, &networks, snapshotter)),
+        (file("kubelet.yaml"), kubelet(layout)),
+        (file("proxy.yaml"), proxy(layout)),
+        (networks.join("10-fairway.conflist"), network(layout)),
     ])
 }
 
@@ -77,8 +85,8 @@ state = '{state}'
       [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
         SystemdCgroup = false
 ",
-        root = layout.state().join("containerd").display(),
-        state = layout.run().join("containerd").display(),
+        root = layout.node_state().join("containerd").display(),
+        state = layout.node_run().join("containerd").display(),
         socket = layout.containerd_socket().display(),
         programs = layout.programs().display(),
         networks = networks.display(),
@@ -105,7 +113,7 @@ fn kubelet(layout: &Layout) -> String {
         "\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: {NODE_IP}
+address: {ip}
 healthzBindAddress: {LOOPBACK}
 containerRuntimeEndpoint: unix://{socket}
 authentication:
@@ -136,13 +144,14 @@ evictionHard:
   imagefs.available: 1%
   imagefs.inodesFree: 1%
 ",
+        ip = layout.node().ip(),
         socket = layout.containerd_socket().display(),
         authority = layout.pki("ca.crt").display(),
-        certificate = layout.pki("kubelet-server.crt").display(),
-        key = layout.pki("kubelet-server.key").display(),
+        certificate = layout.pki(&layout.of_node("kubelet-server.crt")).display(),
+        key = layout.pki(&layout.of_node("kubelet-server.key")).display(),
         resolver = layout.config("resolv.conf").display(),
-        logs = layout.state().join("pods").display(),
-        plugins = layout.state().join("volume-plugins").display(),
+        logs = layout.node_state().join("pods").display(),
+        plugins = layout.node_state().join("volume-plugins").display(),
     )
 }
 
@@ -152,17 +161,19 @@ fn proxy(layout: &Layout) -> String {
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {{kubeconfig: '{kubeconfig}'}}
-hostnameOverride: {NODE}
+hostnameOverride: {name}
 mode: nftables
 clusterCIDR: {PODS}
 detectLocalMode: ClusterCIDR
-nodePortAddresses: ['{NODE_IP}/32']
+nodePortAddresses: ['{ip}/32']
 healthzBindAddress: {LOOPBACK}:10256
 metricsBindAddress: {LOOPBACK}:10249
 oomScoreAdj: 0
 conntrack: {{maxPerCore: 0}}
 ",
         kubeconfig = layout.config("proxy.kubeconfig").display(),
+        name = layout.node().name(),
+        ip = layout.node().ip(),
     )
 }
 
@@ -194,14 +205,14 @@ cluster.local in-addr.arpa {{
 
 /// `ptp` rather than `bridge`: without br_netfilter an answer between two pods of a bridge passes the Service by.
 /// What leaves the cluster is masqueraded by one rule of ours, not by the plugin, whose rules survive a kill.
-fn network(addresses: &Path) -> String {
+fn network(layout: &Layout) -> String {
     let plugins = serde_json::json!([{
         "type": "ptp",
         "mtu": 1400,
         "ipam": {
             "type": "host-local",
-            "dataDir": addresses,
-            "ranges": [[{"subnet": PODS}]],
+            "dataDir": layout.node_state().join("networks"),
+            "ranges": [[{"subnet": layout.node().pods()}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }]);
@@ -232,7 +243,30 @@ mod tests {
         }
         let network = fs::read_to_string(layout.config("cni/10-fairway.conflist")).unwrap();
         let network: Value = serde_json::from_str(&network).unwrap();
-        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], PODS);
+        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.0.0/24");
+    }
+
+    #[test]
+    fn nodes_share_only_what_neither_writes() {
+        let (_directory, layout) = layout();
+        let paths = |node| {
+            let layout = layout.on(node);
+            let files = files_of_node(&layout).unwrap();
+            let texts = files.iter().flat_map(|(_, text)| text.split(['\'', '"']));
+            let paths = texts.filter(|text| text.starts_with('/')).map(str::to_owned);
+            paths.collect::<std::collections::BTreeSet<_>>()
+        };
+
+        let both = [
+            layout.config("resolv.conf"),
+            layout.config("proxy.kubeconfig"),
+            layout.pki("ca.crt"),
+            layout.programs(),
+        ];
+        let both = both.map(|path| path.display().to_string());
+        for path in paths(Node::First).intersection(&paths(Node::Second)) {
+            assert!(both.contains(path), "{path}");
+        }
     }
 
     #[test]

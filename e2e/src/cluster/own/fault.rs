@@ -1,4 +1,4 @@
-//! Bad days: breaks the own cluster on purpose, a component, the node or a pod at a time, and mends it.
+//! Bad days: breaks the own cluster on purpose, a component, a node or a pod at a time, and mends it.
 //!
 //! For those who hold the cluster alone. What a test leaves broken when it fails, the next one makes anew.
 
@@ -13,11 +13,11 @@ use super::{
         client::Access,
         command,
         daemon::Daemon,
-        layout::{LOOPBACK, Layout, NODE_IP},
+        layout::{LOOPBACK, Layout, NODE_IP, Node},
     },
     START,
     component::Component,
-    node_is_ready, ready, sweep,
+    node_is_ready, ready, second, sweep,
 };
 
 /// What can be done to the own cluster.
@@ -81,6 +81,16 @@ impl<'a> Fault<'a> {
         self.start(Component::Kubelet).await
     }
 
+    /// Adds a node, `fairway-node-2`, which has the images of the first. It goes before the next test begins.
+    pub async fn add_node(&self) -> Result<()> {
+        second::add(self.layout, self.access).await
+    }
+
+    /// The added node loses its power: it ends, and answers nobody.
+    pub async fn lose_node(&self) -> Result<()> {
+        second::lose(self.layout).await
+    }
+
     /// Everything ends in the same moment, as when the host loses power. Nothing is started again.
     pub async fn kill_everything(&self) -> Result<()> {
         sweep::end(self.layout).await
@@ -122,7 +132,7 @@ impl<'a> Fault<'a> {
             }
             Component::Kubelet => {
                 listens(NODE_IP, 10250).await?;
-                let ready = || async { node_is_ready(self.access).await };
+                let ready = || async { node_is_ready(self.access, Node::First).await };
                 command::until("the node to be ready", START, ready).await
             }
             Component::Proxy => listens(LOOPBACK, 10256).await,

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::super::{
     command::{self, SHORT},
     daemon::Daemon,
-    layout::{Layout, NODE_IP, PODS, SERVICES},
+    layout::{Layout, NODE_IP, Node, PODS, SERVICES},
     packages,
 };
 
@@ -59,8 +59,55 @@ async fn refuse_closed_firewall() -> Result<()> {
     Ok(())
 }
 
+/// Makes the network of a node that is a namespace of the host. Both reach the pods of each other.
+pub(crate) async fn connect(layout: &Layout, network: &str) -> Result<()> {
+    let (ours, its) = (NODE_IP.to_string(), layout.node().ip().to_string());
+    let pods = layout.node().pods();
+    ip(&["netns", "add", network]).await?;
+    ip(&["link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", network]).await?;
+    ip(&["link", "set", LINK, "up"]).await?;
+    ip(&["route", "add", &its, "dev", LINK, "src", &ours]).await?;
+    ip(&["route", "add", pods, "via", &its, "src", &ours]).await?;
+
+    let there = async |arguments: &[&str]| {
+        let arguments: Vec<_> = ["-netns", network].iter().chain(arguments).copied().collect();
+        ip(&arguments).await
+    };
+    there(&["link", "set", "lo", "up"]).await?;
+    there(&["address", "add", &its, "dev", "eth0"]).await?;
+    there(&["link", "set", "eth0", "up"]).await?;
+    there(&["route", "add", &ours, "dev", "eth0"]).await?;
+    there(&["route", "add", "default", "via", &ours]).await?;
+    // As on the host: what is sent to a pod that is gone goes nowhere.
+    there(&["route", "add", "unreachable", pods]).await.map(drop)
+}
+
+/// Everything that is sent to such a node or from it vanishes, as when it has lost its power.
+pub(crate) async fn cut(network: &str) -> Result<()> {
+    let mut command = host_program("nsenter")?;
+    command.arg(format!("--net=/run/netns/{network}"));
+    command.arg(packages::find("nft").context("nft is not installed")?);
+    command.args(["--file", "-"]);
+    command::feed(command, CUT, SHORT).await.map(drop)
+}
+
+/// Removes what [`connect`] made, if anything.
+pub(crate) async fn disconnect(network: &str) -> Result<()> {
+    // With its routes, and at once: the namespace itself waits until its last connection is forgotten.
+    if Path::new("/sys/class/net").join(LINK).exists() {
+        ip(&["link", "delete", LINK]).await?;
+    }
+    if Path::new("/run/netns").join(network).exists() {
+        ip(&["netns", "delete", network]).await?;
+    }
+    Ok(())
+}
+
 /// Makes the host what it was before [`change`].
 pub(crate) async fn restore(layout: &Layout) -> Result<()> {
+    if let Some(network) = layout.on(Node::Second).network() {
+        disconnect(network).await?;
+    }
     for (family, table) in TABLES {
         // To make it first spares asking whether it is there.
         nft(&format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;
@@ -160,10 +207,11 @@ delete table ip {TABLE}
 table ip {TABLE} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {PODS} ip daddr != {{ {PODS}, {SERVICES}, {NODE_IP} }} masquerade
+    ip saddr {PODS} ip daddr != {{ {PODS}, {SERVICES}, {nodes} }} masquerade
   }}
 }}
-"
+",
+        nodes = Node::ALL.map(|node| node.ip().to_string()).join(", "),
     )
 }
 
@@ -193,6 +241,17 @@ fn unescape(point: &str) -> String {
 /// Each pod that runs has a route of its own. Without this one, what is sent to one that is gone would take the host's
 /// way to the world, where anybody may answer it.
 const ROUTE: [&str; 2] = ["unreachable", PODS];
+
+/// This host's end of the way to the second node.
+const LINK: &str = "fairway-node-2";
+
+/// For the node's own packet filter.
+const CUT: &str = "\
+table ip fairway-e2e {
+  chain received { type filter hook prerouting priority raw; policy drop; }
+  chain sent { type filter hook postrouting priority filter; policy drop; }
+}
+";
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 

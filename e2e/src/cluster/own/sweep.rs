@@ -3,13 +3,22 @@
 //! Ends what was recorded, what runs one of our own programs, and what has one of our containers for its root. Removes
 //! no directory that something is still mounted in.
 
-use std::{fs, io::ErrorKind, path::Path, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::{mount::UnmountFlags, process::Signal};
 
 use super::{
-    super::{command, daemon::Daemon, layout::Layout},
+    super::{
+        command,
+        daemon::Daemon,
+        layout::{Layout, Node},
+    },
     component::Component,
     host,
 };
@@ -26,17 +35,32 @@ pub(crate) fn needed(layout: &Layout) -> Result<bool> {
 /// Takes everything down. The host is as it was before.
 pub(crate) async fn sweep(layout: &Layout) -> Result<()> {
     end(layout).await?;
-    let containers = containers(layout);
-    remove_groups(&containers);
-    remove_results(&containers)?;
-    unmount(layout)?;
-    remove_links(&layout.state().join("pods"))?;
+    let containers: Vec<_> =
+        Node::ALL.iter().flat_map(|&node| containers(&layout.on(node))).collect();
     keep_logs(layout)?;
-    for directory in [layout.state(), layout.run()] {
-        remove(&directory)?;
-    }
+    remove_files(&containers, &[layout.state(), layout.run()])?;
     let _ = fs::remove_file(layout.kubeconfig());
     host::restore(layout).await
+}
+
+/// Takes a node down that is not the host.
+pub(crate) async fn sweep_node(layout: &Layout, network: &str) -> Result<()> {
+    end_node(layout).await?;
+    remove_files(&containers(layout), &[layout.node_state(), layout.node_run()])?;
+    host::disconnect(network).await
+}
+
+/// What is left on the host of containers that ended, and the directories they were in.
+fn remove_files(containers: &[String], [state, run]: &[PathBuf; 2]) -> Result<()> {
+    remove_groups(containers);
+    remove_results(containers)?;
+    for point in host::mounts_below(&[state, run])? {
+        rustix::mount::unmount(point.as_str(), UnmountFlags::DETACH)
+            .with_context(|| format!("cannot unmount {point}"))?;
+    }
+    remove_links(state)?;
+    remove(state)?;
+    remove(run)
 }
 
 /// First those who would start others, then all the rest.
@@ -49,13 +73,26 @@ pub(crate) async fn end(layout: &Layout) -> Result<()> {
         Ok(found)
     };
     kill_all("the cluster's processes", all).await?;
+    for node in Node::ALL {
+        end_containers(&layout.on(node)).await?;
+    }
+    Ok(())
+}
+
+/// The same for one node, whose control plane is elsewhere.
+pub(crate) async fn end_node(layout: &Layout) -> Result<()> {
+    let components = || -> Result<Vec<Daemon>> {
+        let records = Component::OF_A_NODE.map(|component| layout.record(component));
+        Ok(records.iter().filter_map(|record| Daemon::recorded(record)).collect())
+    };
+    kill_all("the node's processes", components).await?;
     end_containers(layout).await
 }
 
-/// The containers with what holds them, while nobody is there to start them again.
+/// The node's containers with what holds them, while nobody is there to start them again.
 pub(crate) async fn end_containers(layout: &Layout) -> Result<()> {
     let all = || -> Result<Vec<Daemon>> {
-        let mut found = Daemon::running(&layout.programs(), &[SHIM])?;
+        let mut found = shims(layout)?;
         found.extend(contained(layout)?);
         Ok(found)
     };
@@ -81,9 +118,20 @@ fn recorded(layout: &Layout) -> Result<Vec<Daemon>> {
     Ok(records.iter().filter_map(|record| Daemon::recorded(&record.path())).collect())
 }
 
+/// Each holds a container of the containerd whose address it was given.
+fn shims(layout: &Layout) -> Result<Vec<Daemon>> {
+    let socket = layout.containerd_socket();
+    let of_node = |shim: &Daemon| {
+        let arguments = fs::read(format!("/proc/{}/cmdline", shim.pid())).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|word| word == socket.as_os_str().as_encoded_bytes())
+    };
+    let all = Daemon::running(&layout.programs(), &[SHIM])?;
+    Ok(all.into_iter().filter(of_node).collect())
+}
+
 /// Processes whose root is one of our containers', which the kernel knows by where its files are.
 fn contained(layout: &Layout) -> Result<Vec<Daemon>> {
-    let ours = format!("{}/", layout.state().join("containerd").display());
+    let ours = format!("{}/", layout.node_state().join("containerd").display());
     let inside = |daemon: &Daemon| {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", daemon.pid()));
         mounts.is_ok_and(|mounts| {
@@ -96,7 +144,7 @@ fn contained(layout: &Layout) -> Result<Vec<Daemon>> {
 
 /// The containers that containerd had not put away when it was killed.
 fn containers(layout: &Layout) -> Vec<String> {
-    let tasks = layout.run().join("containerd/io.containerd.runtime.v2.task/k8s.io");
+    let tasks = layout.node_run().join("containerd/io.containerd.runtime.v2.task/k8s.io");
     let Ok(tasks) = fs::read_dir(tasks) else { return Vec::new() };
     tasks.filter_map(|task| task.ok()?.file_name().into_string().ok()).collect()
 }
@@ -115,20 +163,12 @@ fn remove_groups(containers: &[String]) {
     }
 }
 
-fn unmount(layout: &Layout) -> Result<()> {
-    for point in host::mounts_below(&[&layout.state(), &layout.run()])? {
-        rustix::mount::unmount(point.as_str(), UnmountFlags::DETACH)
-            .with_context(|| format!("cannot unmount {point}"))?;
-    }
-    Ok(())
-}
-
 /// The kubelet links every log of a pod here, wherever the logs are.
-fn remove_links(logs: &Path) -> Result<()> {
+fn remove_links(state: &Path) -> Result<()> {
     let Ok(links) = fs::read_dir("/var/log/containers") else { return Ok(()) };
     for link in links {
         let link = link?.path();
-        if fs::read_link(&link).is_ok_and(|target| target.starts_with(logs)) {
+        if fs::read_link(&link).is_ok_and(|target| target.starts_with(state)) {
             fs::remove_file(link)?;
         }
     }
