@@ -24,11 +24,12 @@ mod server;
 pub use api_key::{Access, KeySource, McpApiKey, McpApiKeySpec, McpApiKeyStatus, Rotation};
 pub use policy::{AppliesTo, Effect, McpPolicy, McpPolicySpec, McpPolicyStatus, Rule, Subject};
 pub use secret::SecretKeyRef;
+pub use server::resilience::{CircuitBreaker, Retries, Timeouts};
 pub use server::status::{McpServerStatus, ProtocolStatus, ToolsStatus};
 pub use server::workload::{
     ImagePullPolicy, ServiceRef, Volume, Workload, WorkloadSecurityContext,
 };
 pub use server::{
-    Credentials, McpServer, McpServerSpec, SessionMode, Timeouts, Tls, ToolChanges, ToolOverride,
-    Tools, Transport,
+    Credentials, McpServer, McpServerSpec, SessionMode, Tls, ToolChanges, ToolOverride, Tools,
+    Transport,
 };

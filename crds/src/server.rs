@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::SecretKeyRef;
 
+pub(crate) mod resilience;
 pub(crate) mod status;
 pub(crate) mod workload;
 
+use resilience::{CircuitBreaker, Retries, Timeouts};
 use status::McpServerStatus;
 use workload::{ServiceRef, Workload};
 
@@ -192,6 +193,25 @@ pub struct McpServerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
 
+    /// When a call that came to nothing is sent again: one that never reached the server, or one of
+    /// a tool that the server annotates as read-only or idempotent, while nothing of an answer has
+    /// come. A call that the server did not take because it forgot the session is always sent once
+    /// more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+
+    /// When the gateway stops calling the server for a while because its calls fail. Clients are
+    /// then told so at once; the tools stay listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+
+    /// How many calls each gateway has under way at the server at most. Further ones wait for up to
+    /// 10s in a queue of four times as many places, but at least 16; when it is full they fail at
+    /// once. No bound when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_concurrency: Option<i32>,
+
     /// What the server is for, in words for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -323,39 +343,4 @@ impl Default for Credentials {
 
 fn authorization() -> Option<String> {
     Some("Authorization".to_owned())
-}
-
-/// How long the gateway waits for a server. Durations are written like `500ms`, `2s`, `15m` or
-/// `1h30m`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Timeouts {
-    /// How long opening a connection may take, such as `2s`. Default: 2s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = duration())]
-    pub connect: Option<String>,
-
-    /// How long a request may go without a byte or a sign of progress from the server, such as
-    /// `60s`. Default: 60s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = duration())]
-    pub request: Option<String>,
-
-    /// How long a request may take in total, such as `15m`. Default: 15m.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = duration())]
-    pub total: Option<String>,
-}
-
-/// Whole units, largest first, as Go and the gateway read them alike. Six digits of hours cannot
-/// overflow.
-fn duration() -> Rule {
-    Rule::new(
-        "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$') && self != '' \
-         && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
-    )
-    .message("must be a duration from 1ms to 24h in whole units, such as 500ms, 2s, 15m or 1h30m")
 }

@@ -194,7 +194,7 @@ fn defaults_of_serde_are_those_of_the_schema() {
     for bare in [
         json!({"url": url}),
         json!({"url": url, "tools": {"deny": ["x"]}}),
-        json!({"url": url, "timeouts": {}}),
+        json!({"url": url, "timeouts": {}, "retries": {}, "circuitBreaker": {}}),
         json!({"url": url, "credentials": {"secretRef": secret}}),
         json!({"url": url, "tls": {"caSecretRef": secret}}),
         json!({"service": {"name": "weather"}}),

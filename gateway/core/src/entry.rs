@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crds::{SessionMode, Transport};
 use http::{HeaderName, HeaderValue, Uri};
@@ -14,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Tool;
 use crate::glob::Globs;
 use crate::rights::Access;
-use crate::{DefinitionHash, KeyDigest, Kind, Namespace, ResourceRef, ServerName, stored};
+use crate::{
+    CircuitBreaker, DefinitionHash, KeyDigest, Kind, Namespace, ResourceRef, Retries, ServerName,
+    Timeouts, stored,
+};
 
 /// One resource, one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,15 @@ pub struct ServerEntry {
     pub credential: Option<Credential>,
     /// Bounds on time.
     pub timeouts: Timeouts,
+    /// When a call is sent again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: Retries,
+    /// When it is not called for a while.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub circuit_breaker: CircuitBreaker,
+    /// How many calls each gateway has under way there at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
     /// Other tenants whose policies may grant it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed_to: Vec<Namespace>,
@@ -83,6 +94,11 @@ impl ServerEntry {
             ServerName::new(&format!("{}/{}", self.namespace, self.name))
         }
     }
+}
+
+/// What a resource does not say stands in no entry: a program of an earlier version reads it, too.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where and how a server is reached. When it changes, connections are made anew.
@@ -134,30 +150,6 @@ pub struct Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: …", self.header)
-    }
-}
-
-/// Bounds on the time a server may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timeouts {
-    /// To connect.
-    #[serde(with = "stored::millis")]
-    pub connect: Duration,
-    /// From one byte or progress notification to the next.
-    #[serde(with = "stored::millis")]
-    pub request: Duration,
-    /// For a whole call.
-    #[serde(with = "stored::millis")]
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            request: Duration::from_secs(60),
-            total: Duration::from_secs(15 * 60),
-        }
     }
 }
 

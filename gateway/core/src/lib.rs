@@ -18,6 +18,7 @@ mod hex;
 mod name;
 mod ranges;
 pub mod report;
+mod resilience;
 mod resource;
 mod rights;
 mod snapshot;
@@ -30,10 +31,10 @@ pub use diagnostic::{Diagnostic, Reason};
 pub use digest::{KeyDigest, Pepper};
 pub use entry::{
     Claim, Credential, Endpoint, Entry, KeyEntry, KeyValue, Minted, PolicyEntry, ServerEntry,
-    Timeouts,
 };
 pub use name::{Kind, Namespace, ResourceRef, ServerName};
 pub use ranges::{Forbidden, Range, RangeError};
+pub use resilience::{CircuitBreaker, Retries, Timeouts};
 pub use resource::{Invalid, Place, References, Resource, Secrets, workload};
 pub use rights::names_server;
 pub use snapshot::{Entries, HeldKey, Principal, Refusal, Snapshot};

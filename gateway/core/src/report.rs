@@ -67,6 +67,9 @@ pub struct ServerReport {
     pub uid: String,
     /// Whether it can be reached.
     pub state: ServerState,
+    /// Why its calls are refused for now; none while they are passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
     /// What it said of itself when it was last reached; none if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,

@@ -7,6 +7,7 @@ mod authorities;
 mod field;
 mod key;
 mod policy;
+mod resilience;
 mod secrets;
 mod server;
 pub mod workload;

@@ -2,20 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crds::{McpServerSpec, ServiceRef, ToolChanges, Tools};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri, header};
 
 use super::authorities::authorities;
-use super::field::{
-    MANY, MAX_URL, TOOL, consists, count, description, duration, items, length, path, range,
-};
-use super::{Invalid, LABEL, Place, References, Secrets, is_label, workload};
+use super::field::{MANY, MAX_URL, TOOL, consists, count, description, items, length, path, range};
+use super::{Invalid, LABEL, Place, References, Secrets, is_label, resilience, workload};
 use crate::entry::ToolRules;
 use crate::glob::Globs;
-use crate::{Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName, Timeouts};
+use crate::{Credential, Endpoint, Namespace, ResourceRef, ServerEntry, ServerName};
 
 pub(super) fn entry(
     spec: &McpServerSpec,
@@ -44,7 +41,10 @@ pub(super) fn entry(
         endpoint: endpoint(spec, place, authorities)?,
         session: spec.session,
         credential,
-        timeouts: timeouts(spec)?,
+        timeouts: resilience::timeouts(spec)?,
+        retries: resilience::retries(spec)?,
+        circuit_breaker: resilience::breaker(spec)?,
+        max_concurrency: resilience::max_concurrency(spec)?,
         tools: ToolRules { accepted, ..tool_rules(&spec.tools, &name)? },
         exposed_to: exposed_to(spec, &namespace)?,
         namespace,
@@ -258,19 +258,6 @@ fn exposed_to(spec: &McpServerSpec, namespace: &Namespace) -> Result<Vec<Namespa
     all.dedup();
     all.retain(|other| other != namespace.as_str());
     Ok(all.iter().map(|other| Namespace::new(other)).collect())
-}
-
-fn timeouts(spec: &McpServerSpec) -> Result<Timeouts, Invalid> {
-    let defaults = Timeouts::default();
-    let Some(given) = &spec.timeouts else { return Ok(defaults) };
-    let read = |field, text: Option<&String>, default: Duration| {
-        text.map_or(Ok(default), |text| duration(field, text))
-    };
-    Ok(Timeouts {
-        connect: read("spec.timeouts.connect", given.connect.as_ref(), defaults.connect)?,
-        request: read("spec.timeouts.request", given.request.as_ref(), defaults.request)?,
-        total: read("spec.timeouts.total", given.total.as_ref(), defaults.total)?,
-    })
 }
 
 fn tool_rules(given: &Tools, server: &ServerName) -> Result<ToolRules, Invalid> {

@@ -20,7 +20,8 @@ fn bounds_of_the_schemas_hold() {
                 let beyond = if keyword.starts_with("min") { limit - 1 } else { limit + 1 };
                 for (size, accepted) in [(limit, true), (beyond, false)] {
                     // No duration of 32 characters is within bounds.
-                    let duration = ["timeouts", "rotation"].contains(&&*path[0]);
+                    let duration = ["timeouts", "circuitBreaker", "rotation"].contains(&&*path[0])
+                        && node["type"] == "string";
                     let nothing = *keyword != "minimum" && size < 0;
                     if (duration && accepted) || nothing {
                         continue;
@@ -76,6 +77,9 @@ fn full(kind: &str) -> Vec<Value> {
                 "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
                 "exposeTo": ["team-a"],
                 "timeouts": {"connect": "1s", "request": "1s", "total": "1s"},
+                "retries": {"attempts": 1, "budgetPercent": 1},
+                "circuitBreaker": {"failures": 1, "openFor": "1s"},
+                "maxConcurrency": 1,
             }),
             json!({"workload": {
                 "image": "git",

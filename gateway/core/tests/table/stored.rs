@@ -1,8 +1,9 @@
 //! Entries as operator and gateway hand them on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use gateway_core::{Entry, Record, References};
+use gateway_core::{Entry, Record, References, Secrets};
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -29,6 +30,9 @@ fn server() -> Entry {
             "overrides": {"a": {"description": "d"}},
         },
         "exposeTo": ["other"],
+        "retries": {"attempts": 3},
+        "circuitBreaker": {"failures": 0},
+        "maxConcurrency": 8,
     });
     from_resource(manifest("McpServer", "a", "w", &spec), &secret("a", "s", "token", "t\u{f6}p"))
         .unwrap()
@@ -104,6 +108,26 @@ fn what_only_the_operator_knows_is_left_out_where_there_is_none() {
         assert!(full.contains(start) && !plain.contains(start), "{start}");
     }
     assert!(!full.contains("the-new-value") && !full.contains("the-old-value"), "{full}");
+}
+
+/// An entry of an earlier version says nothing of what came later, and a program of an earlier
+/// version finds nothing that it does not know.
+#[test]
+fn what_a_resource_leaves_to_the_defaults_is_not_stored() {
+    let spec = json!({"url": "http://host", "retries": {}, "circuitBreaker": {"failures": 5}});
+    let entry = from_resource(manifest("McpServer", "a", "w", &spec), &Secrets::default()).unwrap();
+
+    let json = record(entry).to_json().unwrap();
+
+    let text = String::from_utf8(json.clone()).unwrap();
+    for field in ["retries", "circuitBreaker", "maxConcurrency"] {
+        assert!(!text.contains(field), "{text}");
+    }
+    let Entry::Server(server) = Record::parse(&json).unwrap().entry else { panic!("{text}") };
+    assert_eq!((server.retries.attempts, server.retries.budget_percent), (1, 20));
+    assert_eq!(server.circuit_breaker.failures, 5);
+    assert_eq!(server.circuit_breaker.open_for, Duration::from_secs(10));
+    assert_eq!(server.max_concurrency, None);
 }
 
 #[test]
