@@ -295,6 +295,13 @@ impl Upstream {
     }
 
     /// How the server is spoken to in the legacy era.
+    /// Asks for a fresh list and waits until it is in force.
+    pub(crate) fn listed_anew(&self) -> impl Future<Output = ()> + Send + use<> {
+        let listed = self.standing.next_list();
+        self.refresh();
+        listed
+    }
+
     fn link(&self) -> Result<Link, Fault> {
         match self.link.load(Ordering::Relaxed) {
             1 => Ok(Link::Streamable),

@@ -33,6 +33,11 @@ impl Call {
                 self.answer(bytes, answered, outcome, leg)
             }
             Ok(Message::Notification { method, params }) => {
+                let mismatch = matches!(outcome, Answered::Error(error)
+                    if mcp::error::code(error) == Some(i64::from(HEADER_MISMATCH)));
+                if mismatch && self.relist(bytes, leg, id) {
+                    return None;
+                }
                 self.notification(bytes, &method, params, leg, id)
             }
             Ok(Message::Request { id: theirs, method, params }) => {
@@ -77,10 +82,6 @@ impl Call {
                 Outcome::Ok
             }
             Answered::Error(error) => {
-                if mcp::error::code(error) == Some(i64::from(HEADER_MISMATCH)) {
-                    // The tool wants other arguments as headers than its definition said.
-                    self.upstream.refresh();
-                }
                 if (client, leg.era()) == (Era::Modern, Era::Legacy) {
                     if let Ok(requests) = url_elicitations(error)
                         && !requests.is_empty()

@@ -221,6 +221,7 @@ async fn keep(
     let (mut watch_at, mut watched_at) = (None, Instant::now());
     loop {
         let asked = Instant::now();
+        upstream.standing.begin_list();
         let catalog = ear.list(upstream).await?;
         let latency = asked.elapsed();
         *backoff = BACKOFF_FIRST;
@@ -236,6 +237,7 @@ async fn keep(
             upstream.standing.list(catalog, latency);
         }
         upstream.enter(State::Connected { tools });
+        upstream.standing.end_list();
         let next_poll = Instant::now() + jittered(ear.poll_interval());
         let soonest = Instant::now() + PACE;
         loop {

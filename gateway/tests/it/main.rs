@@ -24,6 +24,7 @@ mod misbehaving_servers;
 mod modern;
 mod operations;
 mod outages;
+mod relist;
 mod reload;
 mod resurrection;
 mod room;
