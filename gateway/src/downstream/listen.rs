@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use gateway_core::{Principal, Scope};
+use gateway_core::{Listening, Principal, Scope};
 use mcp::Message;
 use mcp::list::List;
 use mcp::subscription::{self, Filter};
@@ -109,6 +109,8 @@ impl Listen {
             let watch = found.and_then(|at| at.watch(shown, Ear::Stream(outlet.clone())));
             if let Some(watch) = watch {
                 uris.push(Cow::Owned(shown.to_string()));
+    /// Held, so that lists tell this key how long they are good.
+    _lists: Listening,
                 watches.push((shown.as_ref().into(), watch));
             }
         }
