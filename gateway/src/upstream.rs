@@ -12,6 +12,7 @@ use gateway_core::report::{ServerId, ServerReport, ServerState};
 use gateway_core::{Endpoint, ServerEntry};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use mcp::Era;
+use mcp::modern::declares_extension;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -40,11 +41,11 @@ mod watchers;
 
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
-pub(crate) use lodger::{Visitor, sealed};
+pub(crate) use lodger::{Sight, Visitor, sealed};
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
-pub(crate) use watchers::{Ear, Watch, Watched, Watchers};
+pub(crate) use watchers::{Ear, Subject, Watch, Watched, Watchers};
 
 use client::{HttpClient, Sending, Template};
 use connector::Connector;
@@ -313,6 +314,14 @@ impl Upstream {
     /// Whether the server speaks 2026-07-28.
     pub(crate) fn is_modern(&self) -> bool {
         self.modern.load(Ordering::Relaxed)
+    }
+
+    /// Whether it makes tasks of the extension known to who listens.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let leg = self.own.current().filter(|leg| leg.era() == Era::Modern);
+        leg.is_some_and(|leg| {
+            declares_extension(leg.hello().capabilities.as_deref(), mcp::task::EXTENSION)
+        })
     }
 
     /// Whether each client of the legacy era has a leg of its own.

@@ -31,5 +31,6 @@ mod room;
 mod scale;
 mod sessions;
 mod subscriptions;
+mod tasks;
 mod timeouts;
 mod transports;
