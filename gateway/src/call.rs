@@ -228,7 +228,7 @@ impl Call {
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let additions = self.order.additions(&self.caller.client);
+        let mends = self.mends();
         if let Client::Modern(guest) = &self.caller.client
             && leg.is_lodged()
         {
@@ -237,7 +237,7 @@ impl Call {
                 self.upstream.tell(&leg, message);
             }
         }
-        let out = Outbound { id, body, client_id, may_be_lost, headers, additions, is_call: true };
+        let out = Outbound { id, body, client_id, may_be_lost, headers, mends, is_call: true };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
@@ -376,6 +376,14 @@ impl Call {
                 self.committed = true;
                 Poll::Ready(Some(Event::Chunk(chunk)))
             }
+            Ok(Some(Item::Name(name, text))) => {
+                self.committed = true;
+                Poll::Ready(Some(Event::Chunk(self.rename(name, text))))
+            }
+            Ok(Some(Item::Unheard { id })) => {
+                running.leg.leave_unheard(&self.upstream, &id);
+                Poll::Ready(None)
+            }
             Ok(Some(Item::End { error })) => {
                 self.finish(if error { Outcome::Error } else { Outcome::Ok });
                 Poll::Ready(Some(Event::End))
@@ -400,10 +408,10 @@ impl Call {
         };
         let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
         let Running { leg, id, .. } = *running;
-        let (resumed, additions) = (leg.clone(), self.order.additions(&self.caller.client));
+        let (resumed, mends) = (leg.clone(), self.mends());
         let resuming = Box::pin(async move {
             sleep(pause).await;
-            let exchange = resumed.resume(&upstream, &event, id, client_id)?.adding(additions);
+            let exchange = resumed.resume(&upstream, &event, id, client_id)?.mending(mends);
             Ok(Box::new(Running { exchange, leg: resumed, id }))
         });
         self.stage = Stage::Resuming(resuming, leg, id);

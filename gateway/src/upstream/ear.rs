@@ -127,7 +127,7 @@ impl Ear {
     }
 
     /// Hears what the server says; returns when it can't be heard any more.
-    pub(super) async fn hear(&mut self) {
+    pub(super) async fn hear(&mut self, upstream: &Arc<Upstream>) {
         let Some(news) = &mut self.news else {
             self.leg.closed().await;
             return;
@@ -152,6 +152,7 @@ impl Ear {
                 Err(fault) => {
                     if matches!(fault, Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) {
                         self.news = None;
+                Ok(Some(Item::Unheard { id })) => self.leg.leave_unheard(upstream, &id),
                         self.leg.closed().await;
                     }
                     return;

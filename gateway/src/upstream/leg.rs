@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
+use mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
 use mcp::logging::Level;
 use mcp::message::Outcome;
-use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
-use super::exchange::{Exchange, Item, SessionUse};
+use super::exchange::{Exchange, Item, Mends, SessionUse};
 use super::fault::Fault;
 use super::hello::{
     Hello, INITIALIZED, NO_CAPABILITIES, discovered, hello, initialize, method_header, own_request,
@@ -87,8 +86,8 @@ pub(crate) struct Outbound {
     pub(crate) may_be_lost: bool,
     /// What a modern server wants to see in the head.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// What a modern client wants to see in an answer that passes through.
-    pub(crate) additions: Vec<Addition>,
+    /// What an answer that passes through needs for its client.
+    pub(crate) mends: Mends,
     /// Whether it is a client's, who can be asked in the middle of it.
     pub(crate) is_call: bool,
 }
@@ -97,8 +96,8 @@ impl Outbound {
     /// A request of our own.
     pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let client_id = Bytes::from(id.to_string());
-        let additions = Vec::new();
-        Self { id, body, client_id, may_be_lost: true, headers, additions, is_call: false }
+        let mends = Mends::default();
+        Self { id, body, client_id, may_be_lost: true, headers, mends, is_call: false }
     }
 }
 
@@ -321,7 +320,7 @@ impl Leg {
 
     /// Sends a request.
     pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
-        let Outbound { id, body, client_id, may_be_lost, headers, additions, is_call } = out;
+        let Outbound { id, body, client_id, may_be_lost, headers, mends, is_call } = out;
         let exchange = match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
@@ -341,7 +340,7 @@ impl Leg {
                 Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id)
             }
         };
-        Ok(exchange.adding(additions))
+        Ok(exchange.mending(mends))
     }
 
     /// Opens the stream again on which the answer to a request was to come, after an event.
@@ -407,6 +406,12 @@ impl Leg {
         body: Bytes,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Sending {
+    /// Answers a request of the server that was too large to be read.
+    pub(crate) fn leave_unheard(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &[u8]) {
+        let id = std::str::from_utf8(id).ok();
+        upstream.tell(self, error_response(id, INVALID_REQUEST, "the request is too large"));
+    }
+
         let template = match &self.link {
             LegLink::Streamable { post, .. } | LegLink::Modern { post } => post,
             LegLink::Sse(stream) => &stream.post,
@@ -438,10 +443,18 @@ async fn hear_out(mut news: Exchange, unasked: &Unasked) {
     while let Ok(Some(item)) = std::future::poll_fn(|cx| news.poll_next(cx)).await {
         // A server that never pauses must not have the thread to itself.
         tokio::task::yield_now().await;
-        if let Item::Message(bytes) = item
-            && let Ok(message) = Message::parse(&bytes)
-        {
-            unasked.hear(&bytes, &message);
+        match item {
+            Item::Message(bytes) => {
+                if let Ok(message) = Message::parse(&bytes) {
+                    unasked.hear(&bytes, &message);
+                }
+            }
+            Item::Unheard { id } => {
+                if let Some((upstream, leg)) = unasked.place() {
+                    leg.leave_unheard(&upstream, &id);
+                }
+            }
+            Item::Chunk(_) | Item::Name(..) | Item::End { .. } => {}
         }
     }
 }
@@ -514,7 +527,8 @@ pub(crate) async fn answer_to(
                         return Err(Fault::Garbage("a body that is no message".to_owned()));
                     }
                 }
-                Some(Item::Chunk(chunk)) => large.extend_from_slice(&chunk),
+                Some(Item::Chunk(chunk) | Item::Name(_, chunk)) => large.extend_from_slice(&chunk),
+                Some(Item::Unheard { .. }) => {}
                 Some(Item::End { .. }) => return Ok(large.split().freeze()),
                 None => return Err(Fault::Closed("no answer came".to_owned())),
             }

@@ -253,7 +253,7 @@ async fn keep(
                     let _ = timeout(WATCH, ear.watch(upstream)).await;
                     watched_at = Instant::now();
                 }
-                () = ear.hear() => {
+                () = ear.hear(upstream) => {
                     sleep(RELISTEN).await;
                     ear = Ear::open(upstream).await?;
                     break;
