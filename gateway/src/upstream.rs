@@ -259,7 +259,7 @@ impl Upstream {
                 .max_by_key(|(_, slot)| slot.idle())
                 .map(|(client, _)| client.clone())
                 .ok_or(Fault::Crowded)?;
-            if let Some(leg) = clients.remove(&oldest).and_then(|slot| slot.current()) {
+            if let Some(leg) = clients.remove(&oldest).and_then(|slot| slot.give_up()) {
                 self.close_soon(leg);
             }
         }
@@ -277,7 +277,7 @@ impl Upstream {
     /// Closes the leg of a session that ended.
     pub(crate) fn forget(self: &Arc<Self>, client: &ClientKey) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leg) = clients.remove(client).and_then(|slot| slot.current()) {
+        if let Some(leg) = clients.remove(client).and_then(|slot| slot.give_up()) {
             self.close_soon(leg);
         }
     }
@@ -295,7 +295,6 @@ impl Upstream {
         self.wake.notify_one();
     }
 
-    /// How the server is spoken to in the legacy era.
     /// Asks for a fresh list and waits until it is in force.
     pub(crate) fn listed_anew(&self) -> impl Future<Output = ()> + Send + use<> {
         let listed = self.standing.next_list();
@@ -303,6 +302,7 @@ impl Upstream {
         listed
     }
 
+    /// How the server is spoken to in the legacy era.
     fn link(&self) -> Result<Link, Fault> {
         match self.link.load(Ordering::Relaxed) {
             1 => Ok(Link::Streamable),
@@ -425,7 +425,7 @@ impl Upstream {
         clients.retain(|_, slot| {
             let keep = slot.idle() < LEG_IDLE || Arc::strong_count(slot) > 1;
             if !keep {
-                idle.extend(slot.current());
+                idle.extend(slot.give_up());
             }
             keep
         });
@@ -437,6 +437,6 @@ impl Upstream {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let own = [self.own.clone(), self.legacy.clone()];
         let slots = clients.drain().map(|(_, slot)| slot).chain(own);
-        slots.filter_map(|slot| slot.current.swap(None)).collect()
+        slots.filter_map(|slot| slot.give_up()).collect()
     }
 }

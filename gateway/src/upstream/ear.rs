@@ -89,7 +89,12 @@ impl Ear {
     }
 
     pub(super) fn poll_interval(&self) -> Duration {
-        if self.news.is_some() || self.leg.is_stream() { POLL_ANNOUNCING } else { POLL_SILENT }
+        let announces = match (&self.news, self.leg.era()) {
+            (Some(news), Era::Legacy) => news.has_head(),
+            (Some(_), Era::Modern) => true,
+            (None, _) => self.leg.is_stream(),
+        };
+        if announces { POLL_ANNOUNCING } else { POLL_SILENT }
     }
 
     /// Brings what the server was asked to tell in line with what is watched. One that does not
@@ -147,12 +152,12 @@ impl Ear {
                     Ok(message) => self.leg.hear(&bytes, &message),
                     Err(_) => {}
                 },
+                Ok(Some(Item::Unheard { id })) => self.leg.leave_unheard(upstream, &id),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(fault) => {
                     if matches!(fault, Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) {
                         self.news = None;
-                Ok(Some(Item::Unheard { id })) => self.leg.leave_unheard(upstream, &id),
                         self.leg.closed().await;
                     }
                     return;

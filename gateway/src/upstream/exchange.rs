@@ -191,6 +191,11 @@ impl Exchange {
         self.received > 0
     }
 
+    /// Whether the server has answered at all.
+    pub(crate) const fn has_head(&self) -> bool {
+        !matches!(self.stage, Stage::Head(_))
+    }
+
     /// Bytes that have come, whatever they were.
     pub(crate) const fn received(&self) -> usize {
         self.received
@@ -389,13 +394,13 @@ struct Passing {
     waiting: usize,
     /// Our id has been seen.
     identified: bool,
+    /// JSON text of the id of a request that it turned out to be.
+    asked: Option<Bytes>,
 }
 
 /// Whether the JSON text of an id is our number, or that number as a string.
 fn names(text: &[u8], id: u64) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.trim_matches('"').parse() == Ok(id))
-    /// JSON text of the id of a request that it turned out to be.
-    asked: Option<Bytes>,
 }
 
 impl Passing {
@@ -405,12 +410,12 @@ impl Passing {
             pieces: VecDeque::new(),
             waiting: 0,
             identified: false,
+            asked: None,
         }
     }
 
     fn feed(
         &mut self,
-            asked: None,
         chunk: Bytes,
         id: u64,
         client_id: &Bytes,

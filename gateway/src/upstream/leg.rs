@@ -40,6 +40,9 @@ const RELISTEN: Duration = Duration::from_secs(1);
 const RELISTEN_LAST: Duration = Duration::from_secs(60);
 /// How long a message that expects no answer may take to be accepted.
 pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
+/// How long the head of a stream is waited for on which a server speaks unasked, so that nothing it
+/// says to the first call is lost.
+const HEAD: Duration = Duration::from_millis(200);
 /// How long a server may take to say whether it speaks 2026-07-28. Servers of the legacy era refuse
 /// at once, but for some that never answer what they do not know.
 const PROBE: Duration = Duration::from_secs(2);
@@ -381,13 +384,16 @@ impl Leg {
         }
     }
 
-    /// Opens the stream on which the server speaks unasked. `None` if it offers none.
+    /// Opens the stream on which the server speaks unasked. `None` if it offers none. Some servers send
+    /// the head of a stream with the first event on it: they are heard, but not waited for.
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
         let listening = other.clone().listening();
-        let sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
-        // A server that says nothing, or something else than a stream, is none the worse for it.
-        let Ok(response) = within(NOTIFY, sending).await else { return Ok(None) };
+        let mut sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
+        let Ok(response) = timeout(HEAD, &mut sending).await else {
+            return Ok(Some(Exchange::streamable(sending, 0, Bytes::new(), SessionUse::None)));
+        };
+        // A server that says something else than a stream is none the worse for it.
         let response = response?;
         if !response.status().is_success() || !is_stream(response.headers()) {
             return Ok(None);
@@ -400,18 +406,18 @@ impl Leg {
         upstream.tell(self, declined(id, method));
     }
 
-    fn post(
-        &self,
-        upstream: &Upstream,
-        body: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Sending {
     /// Answers a request of the server that was too large to be read.
     pub(crate) fn leave_unheard(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &[u8]) {
         let id = std::str::from_utf8(id).ok();
         upstream.tell(self, error_response(id, INVALID_REQUEST, "the request is too large"));
     }
 
+    fn post(
+        &self,
+        upstream: &Upstream,
+        body: Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Sending {
         let template = match &self.link {
             LegLink::Streamable { post, .. } | LegLink::Modern { post } => post,
             LegLink::Sse(stream) => &stream.post,
