@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 mod ask;
 mod order;
+mod relist;
 mod translate;
 
 pub(crate) use ask::digest;
@@ -28,6 +29,7 @@ pub(crate) use order::{Order, Place, Trace, US, trace_of};
 
 use ask::{Asking, Held};
 use order::Round;
+use relist::Relisting;
 
 use crate::client::Client;
 use crate::home::{Home, Homes};
@@ -118,6 +120,10 @@ pub(crate) struct Call {
     /// What the client was asked under its own session: withdrawn with the call.
     asked: Vec<(Arc<Home>, u64)>,
     replayed: bool,
+    /// Its server was listed again because it wanted other headers.
+    relisted: bool,
+    /// The client has seen a message of the call.
+    said: bool,
     resumes: usize,
     /// Part of the answer is out: nothing but the rest of it may follow.
     committed: bool,
@@ -143,6 +149,8 @@ enum Stage {
     Resuming(BoxFuture<'static, Result<Box<Running>, Fault>>, Arc<Leg>, u64),
     /// A modern server waits for answers of a legacy client.
     Asking(Box<Asking>),
+    /// The tools of a modern server are listed again.
+    Relisting(Box<Relisting>),
     Over,
 }
 
@@ -183,6 +191,8 @@ impl Call {
             questions: None,
             asked: Vec::new(),
             replayed: false,
+            relisted: false,
+            said: false,
             resumes: 0,
             committed: false,
             late: false,
@@ -218,7 +228,7 @@ impl Call {
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let additions = self.order.additions(&self.caller.client);
+        let mends = self.mends();
         if let Client::Modern(guest) = &self.caller.client
             && leg.is_lodged()
         {
@@ -227,7 +237,7 @@ impl Call {
                 self.upstream.tell(&leg, message);
             }
         }
-        let out = Outbound { id, body, client_id, may_be_lost, headers, additions, is_call: true };
+        let out = Outbound { id, body, client_id, may_be_lost, headers, mends, is_call: true };
         let exchange = leg.send(&self.upstream, out)?;
         self.received = 0;
         self.stage = Stage::Running(Box::new(Running { exchange, leg, id }));
@@ -277,7 +287,10 @@ impl Call {
                 return Poll::Ready(event);
             }
             match self.poll_stage(cx) {
-                Poll::Ready(Some(event)) => return Poll::Ready(event),
+                Poll::Ready(Some(event)) => {
+                    self.said |= matches!(event, Event::Notification(_));
+                    return Poll::Ready(event);
+                }
                 Poll::Ready(None) => {}
                 Poll::Pending => return self.poll_tick(cx),
             }
@@ -316,6 +329,11 @@ impl Call {
                 let answer = ready!(asking.poll_answer(cx));
                 self.active = Instant::now();
                 Poll::Ready(self.answered(answer))
+            }
+            Stage::Relisting(relisting) => {
+                ready!(relisting.listed.as_mut().poll(cx));
+                self.active = Instant::now();
+                Poll::Ready(self.relisted())
             }
             // The client is asked when the server has asked all it wants to know; after that the server
             // waits for it.
@@ -358,6 +376,14 @@ impl Call {
                 self.committed = true;
                 Poll::Ready(Some(Event::Chunk(chunk)))
             }
+            Ok(Some(Item::Name(name, text))) => {
+                self.committed = true;
+                Poll::Ready(Some(Event::Chunk(self.rename(name, text))))
+            }
+            Ok(Some(Item::Unheard { id })) => {
+                running.leg.leave_unheard(&self.upstream, &id);
+                Poll::Ready(None)
+            }
             Ok(Some(Item::End { error })) => {
                 self.finish(if error { Outcome::Error } else { Outcome::Ok });
                 Poll::Ready(Some(Event::End))
@@ -382,10 +408,10 @@ impl Call {
         };
         let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
         let Running { leg, id, .. } = *running;
-        let (resumed, additions) = (leg.clone(), self.order.additions(&self.caller.client));
+        let (resumed, mends) = (leg.clone(), self.mends());
         let resuming = Box::pin(async move {
             sleep(pause).await;
-            let exchange = resumed.resume(&upstream, &event, id, client_id)?.adding(additions);
+            let exchange = resumed.resume(&upstream, &event, id, client_id)?.mending(mends);
             Ok(Box::new(Running { exchange, leg: resumed, id }))
         });
         self.stage = Stage::Resuming(resuming, leg, id);
@@ -398,7 +424,7 @@ impl Call {
         let (leg, id) = match &self.stage {
             Stage::Running(running) => (&running.leg, running.id),
             Stage::Resuming(_, leg, id) => (leg, *id),
-            Stage::Opening(_) | Stage::Asking(_) | Stage::Over => return,
+            Stage::Opening(_) | Stage::Asking(_) | Stage::Relisting(_) | Stage::Over => return,
         };
         if leg.era() == Era::Legacy {
             self.upstream.tell(leg, cancelled(id).into());

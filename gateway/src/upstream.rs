@@ -12,6 +12,7 @@ use gateway_core::report::{ServerId, ServerReport, ServerState};
 use gateway_core::{Endpoint, ServerEntry};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use mcp::Era;
+use mcp::modern::declares_extension;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +43,11 @@ pub(crate) use client::{Body, HttpClient, Template};
 pub(crate) use connector::Connector;
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
-pub(crate) use lodger::{Visitor, sealed};
+pub(crate) use lodger::{Sight, Visitor, sealed};
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
-pub(crate) use watchers::{Ear, Watch, Watched, Watchers};
+pub(crate) use watchers::{Ear, Subject, Watch, Watched, Watchers};
 
 use client::Sending;
 use fault::Fault;
@@ -259,7 +260,7 @@ impl Upstream {
                 .max_by_key(|(_, slot)| slot.idle())
                 .map(|(client, _)| client.clone())
                 .ok_or(Fault::Crowded)?;
-            if let Some(leg) = clients.remove(&oldest).and_then(|slot| slot.current()) {
+            if let Some(leg) = clients.remove(&oldest).and_then(|slot| slot.give_up()) {
                 self.close_soon(leg);
             }
         }
@@ -277,7 +278,7 @@ impl Upstream {
     /// Closes the leg of a session that ended.
     pub(crate) fn forget(self: &Arc<Self>, client: &ClientKey) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leg) = clients.remove(client).and_then(|slot| slot.current()) {
+        if let Some(leg) = clients.remove(client).and_then(|slot| slot.give_up()) {
             self.close_soon(leg);
         }
     }
@@ -295,6 +296,13 @@ impl Upstream {
         self.wake.notify_one();
     }
 
+    /// Asks for a fresh list and waits until it is in force.
+    pub(crate) fn listed_anew(&self) -> impl Future<Output = ()> + Send + use<> {
+        let listed = self.standing.next_list();
+        self.refresh();
+        listed
+    }
+
     /// How the server is spoken to in the legacy era.
     fn link(&self) -> Result<Link, Fault> {
         match self.link.load(Ordering::Relaxed) {
@@ -307,6 +315,14 @@ impl Upstream {
     /// Whether the server speaks 2026-07-28.
     pub(crate) fn is_modern(&self) -> bool {
         self.modern.load(Ordering::Relaxed)
+    }
+
+    /// Whether it makes tasks of the extension known to who listens.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let leg = self.own.current().filter(|leg| leg.era() == Era::Modern);
+        leg.is_some_and(|leg| {
+            declares_extension(leg.hello().capabilities.as_deref(), mcp::task::EXTENSION)
+        })
     }
 
     /// Whether each client of the legacy era has a leg of its own.
@@ -415,7 +431,7 @@ impl Upstream {
         clients.retain(|_, slot| {
             let keep = slot.idle() < LEG_IDLE || Arc::strong_count(slot) > 1;
             if !keep {
-                idle.extend(slot.current());
+                idle.extend(slot.give_up());
             }
             keep
         });
@@ -427,6 +443,6 @@ impl Upstream {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let own = [self.own.clone(), self.legacy.clone()];
         let slots = clients.drain().map(|(_, slot)| slot).chain(own);
-        slots.filter_map(|slot| slot.current.swap(None)).collect()
+        slots.filter_map(|slot| slot.give_up()).collect()
     }
 }

@@ -1,8 +1,13 @@
 //! What is counted of a key while it is used, whatever becomes of the table. Performs no I/O.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
+use mcp::list::List;
+
+use crate::listening::Listeners;
+use crate::{Listening, Scope};
 
 /// Counts of one key. Table after table holds the same one.
 #[derive(Debug, Default)]
@@ -11,6 +16,7 @@ pub struct Account {
     used: AtomicI64,
     /// Bytes that its requests hold.
     held: AtomicUsize,
+    pub(crate) listeners: Listeners,
 }
 
 impl Account {
@@ -27,6 +33,17 @@ impl Account {
     pub fn last_use(&self) -> Option<Timestamp> {
         let minute = self.used.load(Ordering::Relaxed);
         (minute > 0).then(|| Timestamp::from_second(minute * 60).ok()).flatten()
+    }
+
+    /// Notes that a client of it is told when these lists change, as long as the answer is held.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, scope: &Scope, lists: Vec<List>) -> Listening {
+        Listening::new(self.clone(), scope.clone(), lists)
+    }
+
+    /// Whether a client of it is told when this list changes.
+    pub fn hears_of(&self, list: List, scope: &Scope) -> bool {
+        self.listeners.hear_of(list, scope)
     }
 
     /// Takes so many bytes more, unless that would be more than `limit`.

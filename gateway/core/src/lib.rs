@@ -15,6 +15,7 @@ mod entry;
 mod exposed;
 mod glob;
 mod hex;
+mod listening;
 mod name;
 mod ranges;
 pub mod report;
@@ -32,6 +33,7 @@ pub use digest::{KeyDigest, Pepper};
 pub use entry::{
     Claim, Credential, Endpoint, Entry, KeyEntry, KeyValue, Minted, PolicyEntry, ServerEntry,
 };
+pub use listening::Listening;
 pub use name::{Kind, Namespace, ResourceRef, ServerName};
 pub use ranges::{Forbidden, Range, RangeError};
 pub use resilience::{CircuitBreaker, Retries, Timeouts};

@@ -12,7 +12,7 @@
 //! | `notifications/initialized` | nothing | – |
 //! | `ping` | nothing | `{}` |
 //! | any other request | the same with the client's version, capabilities and info in `_meta` ([`envelope_edits`]) and the headers that repeat it ([`header`]) | the result without `resultType` ([`to_legacy`]); `ttlMs` and `cacheScope` stay, legacy clients ignore them |
-//! | `tools/call` of a tool with `x-mcp-header` | the same with `Mcp-Param-*` ([`ParamHeaders`]); on -32020 the list is read again, for the calls that follow | its result, or that error |
+//! | `tools/call` of a tool with `x-mcp-header` | the same with `Mcp-Param-*` ([`ParamHeaders`]); on -32020 the list is read again and the call sent once more | its result, or that error |
 //! | a call that is answered `input_required` | the call again with `inputResponses` and the state ([`retry_edits`]), at most ten times | a request for each entry on the call's own stream ([`input::request`]), then the result |
 //! | `logging/setLevel` | nothing; later requests carry it as `logLevel` | `{}`, and log messages of its calls |
 //! | `resources/subscribe`, `resources/unsubscribe` | a `subscriptions/listen` that names the URI, or no longer | `{}`, and `notifications/resources/updated` |

@@ -11,7 +11,7 @@ use crate::message::{MAX_DEPTH, Message, Outcome};
 use crate::modern::{Envelope, Meta, VERSION, envelope_edits, strip_edits};
 use crate::object::{entries, raw};
 use crate::result::{Cache, modern_additions, result_type, to_legacy, to_modern};
-use crate::scan::{Piece, ScanError, Scanner};
+use crate::scan::{Names, Piece, ScanError, Scanner};
 use crate::splice::{Edit, splice};
 use crate::sse::{Decoder, Item};
 use crate::{error, input, subscription, task, uri};
@@ -177,7 +177,8 @@ pub fn scan(bytes: &[u8]) {
 }
 
 fn pass(message: &[u8], size: usize, adding: bool) -> Result<Vec<u8>, ScanError> {
-    let mut scanner = Scanner::new(MAX_DEPTH);
+    let names = [Names::Contents, Names::Content, Names::Messages, Names::Task];
+    let mut scanner = Scanner::new(MAX_DEPTH).naming(names.get(size % 5).copied());
     if adding {
         scanner = scanner.adding(modern_additions("resources/read", INFO, Cache::default()));
     }
@@ -187,7 +188,8 @@ fn pass(message: &[u8], size: usize, adding: bool) -> Result<Vec<u8>, ScanError>
     }
     scanner.finish()?;
     for piece in pieces {
-        let (Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes)) = piece;
+        let (Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) | Piece::Name(_, bytes)) =
+            piece;
         out.extend_from_slice(&bytes);
     }
     Ok(out)

@@ -2,9 +2,10 @@
 //!
 //! It is fed chunks, from a JSON body or from the data of an event alike, and gives them back as
 //! they came, cut where the top-level `id` stands so that another can be put there. It knows depth,
-//! strings and the keys of the top level, and those of the `result` if members are to be added there;
-//! inside values it checks that strings close and brackets match and nothing else. Performs no I/O, and
-//! never holds more than the id, a short key and one byte a level.
+//! strings and the keys of the top level, and those of the `result` if members are to be added or
+//! names to be found there; inside other values it checks that strings close and brackets match and
+//! nothing else. Performs no I/O, and never holds more than an id or a name, a short key and a few
+//! bytes a level.
 
 use std::collections::VecDeque;
 
@@ -17,11 +18,15 @@ use cursor::{Cursor, StringEnd};
 use member::{MAX_RAW_KEY, Member, unescaped};
 
 pub use addition::Addition;
+pub use place::{Name, Names};
+
+use place::{Child, Place};
 
 mod addition;
 mod cursor;
 mod error;
 mod member;
+mod place;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -36,6 +41,9 @@ pub enum Piece {
     Id(Bytes),
     /// What the message lacked, or what takes the place of a value of the result.
     Added(Bytes),
+    /// A name that was looked for: a JSON string as it stood, at most [`MAX_NAME`] bytes. Longer ones
+    /// are passed on as they are.
+    Name(Name, Bytes),
 }
 
 /// What a message is, by its top-level keys.
@@ -47,6 +55,13 @@ pub enum Kind {
     Call,
 }
 
+/// An object whose keys are read, or an array in which such ones stand.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    place: Place,
+    is_array: bool,
+}
+
 /// An incremental scanner of one message.
 #[derive(Debug)]
 pub struct Scanner {
@@ -54,19 +69,23 @@ pub struct Scanner {
     /// The bytes that will close the open objects and arrays, innermost last.
     closers: Vec<u8>,
     state: State,
-    /// How many are open around the members whose keys are read: 1, or 2 in the result.
-    frame: usize,
+    /// Those whose keys are read, or in which such ones stand, innermost last; others are in these.
+    frames: Vec<Frame>,
+    /// What the value at the current key is, if that matters.
+    child: Option<Child>,
     /// What to add to the result.
     additions: Vec<Addition>,
+    /// What to look for in the result.
+    names: Option<Names>,
     /// What takes the place of the next value, in the result.
     replacement: Option<Bytes>,
     /// The key of the current top-level member.
     member: Option<Member>,
-    /// The start of a top-level key, raw: as much as the longest known key can take, and one byte
+    /// The start of a key, raw: as much as the longest known key can take, and one byte
     /// more.
     key: Vec<u8>,
-    /// The id, if it lies in several chunks.
-    id: BytesMut,
+    /// The id, or a name, if it lies in several chunks.
+    held: BytesMut,
     /// The members seen, a bit each.
     seen: u8,
     kind: Option<Kind>,
@@ -84,12 +103,14 @@ impl Scanner {
             max_depth,
             closers: Vec::new(),
             state: State::Start,
-            frame: 1,
+            frames: Vec::new(),
+            child: None,
             additions: Vec::new(),
+            names: None,
             replacement: None,
             member: None,
             key: Vec::new(),
-            id: BytesMut::new(),
+            held: BytesMut::new(),
             seen: 0,
             kind: None,
             error: false,
@@ -102,6 +123,13 @@ impl Scanner {
     #[must_use]
     pub fn adding(mut self, additions: Vec<Addition>) -> Self {
         self.additions = additions;
+        self
+    }
+
+    /// Makes the scanner tell names in the `result` apart.
+    #[must_use]
+    pub fn naming(mut self, names: Option<Names>) -> Self {
+        self.names = names;
         self
     }
 
@@ -165,12 +193,15 @@ impl Scanner {
                         StringEnd::Open { escaped } => State::String { escaped, then },
                     };
                     if matches!(self.state, State::AfterValue) {
-                        if then == Then::Id {
-                            self.end_id(chunk.slice(from..cursor.at), out)?;
+                        match then {
+                            Then::Id => self.end_id(chunk.slice(from..cursor.at), out)?,
+                            Then::Name(name) => {
+                                self.end_name(name, chunk.slice(from..cursor.at), out);
+                            }
+                            Then::Replaced => {}
+                            Then::AfterValue | Then::Nested => continue,
                         }
-                        if then != Then::AfterValue {
-                            from = cursor.at;
-                        }
+                        from = cursor.at;
                     }
                 }
                 State::Number => {
@@ -213,14 +244,25 @@ impl Scanner {
                     };
                     cursor.at += 1;
                 }
-                State::KeyOrEnd | State::Scalar | State::AfterValue
-                    if byte == b'}' && self.frame == RESULT =>
+                State::Value
+                    if byte == b'"'
+                        && let Some(Child::Name(name)) = self.child =>
                 {
                     span(chunk, &mut from, cursor.at, out);
-                    let empty = matches!(self.state, State::KeyOrEnd);
-                    out.extend(addition::missing(&self.additions, empty).map(Piece::Added));
+                    self.state = State::String { escaped: false, then: Then::Name(name) };
+                    cursor.at += 1;
+                }
+                State::ElementOrEnd if byte != b']' => self.begin_element(),
+                State::KeyOrEnd | State::ElementOrEnd | State::Scalar | State::AfterValue
+                    if self.frames.len() > 1 && self.closers.last() == Some(&byte) =>
+                {
+                    if self.frames.len() == RESULT {
+                        span(chunk, &mut from, cursor.at, out);
+                        let empty = matches!(self.state, State::KeyOrEnd);
+                        out.extend(addition::missing(&self.additions, empty).map(Piece::Added));
+                    }
                     self.closers.pop();
-                    self.frame = 1;
+                    self.frames.pop();
                     self.state = State::AfterValue;
                     cursor.at += 1;
                 }
@@ -246,6 +288,14 @@ impl Scanner {
         if matches!(self.state, State::Replaced | State::String { then: Then::Replaced, .. }) {
             return Ok(());
         }
+        if let State::String { escaped, then: Then::Name(_) } = self.state {
+            self.held.extend_from_slice(&chunk);
+            if self.held.len() > MAX_NAME {
+                out.push_back(Piece::Span(self.held.split().freeze()));
+                self.state = State::String { escaped, then: Then::AfterValue };
+            }
+            return Ok(());
+        }
         if !chunk.is_empty() {
             out.push_back(Piece::Span(chunk));
         }
@@ -258,7 +308,7 @@ impl Scanner {
         self.state = match (self.state, byte) {
             (State::Start, b'{') => {
                 self.open(b'}')?;
-                State::KeyOrEnd
+                self.enter(Place::Message, false)
             }
             (State::Start, _) => {
                 return not_an_object(byte)
@@ -272,34 +322,52 @@ impl Scanner {
                 match byte {
                     b'"' => State::String { escaped: false, then: Then::AfterValue },
                     b'{' => {
-                        let members = self.frame == 1
-                            && self.member == Some(Member::Result)
-                            && !self.additions.is_empty();
                         self.open(b'}')?;
-                        if members {
-                            self.frame = RESULT;
-                            State::KeyOrEnd
-                        } else {
-                            State::Nested
+                        match self.child {
+                            Some(Child::Place(place)) => self.enter(place, false),
+                            _ => State::Nested,
                         }
                     }
                     b'[' => {
                         self.open(b']')?;
-                        State::Nested
+                        match self.child {
+                            Some(Child::Place(place)) if place.repeats() => self.enter(place, true),
+                            _ => State::Nested,
+                        }
                     }
                     _ if is_scalar(byte) => State::Scalar,
                     _ => return unexpected,
                 }
             }
             (State::Scalar, _) if is_scalar(byte) => State::Scalar,
-            (State::Scalar | State::AfterValue, b',') => State::NextKey,
-            (State::Scalar | State::AfterValue | State::KeyOrEnd, b'}') => {
+            (State::Scalar | State::AfterValue, b',') => match self.frames.last() {
+                Some(Frame { place, is_array: true }) => {
+                    self.child = Some(Child::Place(*place));
+                    State::Value
+                }
+                _ => State::NextKey,
+            },
+            (State::Scalar | State::AfterValue | State::KeyOrEnd, b'}')
+                if self.frames.len() <= 1 =>
+            {
                 self.closers.clear();
                 State::Done
             }
             _ => return unexpected,
         };
         Ok(())
+    }
+
+    /// Begins an object whose keys are read, or an array of such.
+    fn enter(&mut self, place: Place, is_array: bool) -> State {
+        self.frames.push(Frame { place, is_array });
+        if is_array { State::ElementOrEnd } else { State::KeyOrEnd }
+    }
+
+    /// The first element of an array of objects whose keys are read.
+    fn begin_element(&mut self) {
+        self.child = self.frames.last().map(|frame| Child::Place(frame.place));
+        self.state = State::Value;
     }
 
     fn open(&mut self, closer: u8) -> Result<(), ScanError> {
@@ -328,7 +396,7 @@ impl Scanner {
                         let offset = self.offset + cursor.at.saturating_sub(1) as u64;
                         return Err(ScanError::Unexpected { byte, offset });
                     }
-                    if self.closers.len() == self.frame {
+                    if self.closers.len() == self.frames.len() {
                         self.state = State::AfterValue;
                         return Ok(());
                     }
@@ -347,13 +415,20 @@ impl Scanner {
         match end {
             StringEnd::Open { escaped } => self.state = State::Key { escaped },
             StringEnd::Closed => {
-                if self.frame == RESULT {
-                    let key = unescaped(&self.key)?;
-                    self.replacement = key.and_then(|key| addition::see(&mut self.additions, &key));
-                } else {
+                let place = self.frames.last().map_or(Place::Message, |frame| frame.place);
+                if place == Place::Message {
                     self.member = Member::of_raw_key(&self.key)?;
                     if let Some(member) = self.member {
                         self.see(member)?;
+                    }
+                    let read = !self.additions.is_empty() || self.names.is_some();
+                    self.child = (read && self.member == Some(Member::Result))
+                        .then_some(Child::Place(Place::Result(self.names)));
+                } else {
+                    let key = unescaped(&self.key)?.unwrap_or_default();
+                    self.child = place.child(&key);
+                    if self.frames.len() == RESULT {
+                        self.replacement = addition::see(&mut self.additions, &key);
                     }
                 }
                 self.key.clear();
@@ -381,27 +456,41 @@ impl Scanner {
     }
 
     fn keep_id(&mut self, part: &[u8]) -> Result<(), ScanError> {
-        if self.id.len() + part.len() > MAX_ID {
+        if self.held.len() + part.len() > MAX_ID {
             return Err(ScanError::LongId);
         }
-        self.id.extend_from_slice(part);
+        self.held.extend_from_slice(part);
         Ok(())
     }
 
     fn end_id(&mut self, part: Bytes, out: &mut VecDeque<Piece>) -> Result<(), ScanError> {
-        let id = if self.id.is_empty() {
+        let id = if self.held.is_empty() {
             if part.len() > MAX_ID {
                 return Err(ScanError::LongId);
             }
             part
         } else {
             self.keep_id(&part)?;
-            self.id.split().freeze()
+            self.held.split().freeze()
         };
         serde_json::from_slice::<&RawValue>(&id).map_err(|_| ScanError::InvalidId)?;
         out.push_back(Piece::Id(id));
         self.state = State::AfterValue;
         Ok(())
+    }
+
+    fn end_name(&mut self, name: Name, part: Bytes, out: &mut VecDeque<Piece>) {
+        let text = if self.held.is_empty() {
+            part
+        } else {
+            self.held.extend_from_slice(&part);
+            self.held.split().freeze()
+        };
+        out.push_back(if text.len() > MAX_NAME {
+            Piece::Span(text)
+        } else {
+            Piece::Name(name, text)
+        });
     }
 }
 
@@ -413,15 +502,17 @@ enum State {
     Start,
     /// After the opening brace.
     KeyOrEnd,
+    /// After the opening bracket of an array of objects whose keys are read.
+    ElementOrEnd,
     /// After a comma.
     NextKey,
-    /// In a top-level key; `escaped` after a backslash.
+    /// In a key that is read; `escaped` after a backslash.
     Key { escaped: bool },
     /// After a key.
     Colon,
-    /// Before a top-level value.
+    /// Before a value whose key was read.
     Value,
-    /// In a string that is no top-level key; `escaped` after a backslash.
+    /// In a string that is no such key; `escaped` after a backslash.
     String { escaped: bool, then: Then },
     /// In a number that is the id.
     Number,
@@ -429,9 +520,9 @@ enum State {
     Scalar,
     /// In a number or literal that is replaced.
     Replaced,
-    /// Below the top level, outside strings.
+    /// In a value whose keys are not read, outside strings.
     Nested,
-    /// After a top-level value.
+    /// After a value whose key was read.
     AfterValue,
     /// After the closing brace.
     Done,
@@ -441,6 +532,7 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Id,
+    Name(Name),
     AfterValue,
     Replaced,
     Nested,
@@ -449,7 +541,7 @@ enum Then {
 impl From<Then> for State {
     fn from(then: Then) -> Self {
         match then {
-            Then::Id | Then::AfterValue | Then::Replaced => Self::AfterValue,
+            Then::Id | Then::Name(_) | Then::AfterValue | Then::Replaced => Self::AfterValue,
             Then::Nested => Self::Nested,
         }
     }
@@ -489,3 +581,7 @@ const RESULT: usize = 2;
 /// The longest id in bytes, quotes included. Ids are counters and UUIDs in practice; this leaves room
 /// for any scheme and bounds what is held of one that never ends.
 pub const MAX_ID: usize = 1024;
+
+/// The longest name in bytes, quotes included: what names a resource is some hundred bytes, and longer
+/// is what holds it, as `data:` URIs do.
+pub const MAX_NAME: usize = 8 * 1024;

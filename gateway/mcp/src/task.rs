@@ -9,6 +9,11 @@ use crate::result::{ResultType, result_type};
 /// The extension's name in capabilities.
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
+/// The capabilities, as JSON, of a client that knows the extension.
+pub fn capability() -> String {
+    format!(r#"{{"extensions":{{"{EXTENSION}":{{}}}}}}"#)
+}
+
 /// In `_meta` of any message of 2025-11-25 that belongs to a task.
 pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 

@@ -15,6 +15,8 @@ pub fn uris<'a>(value: &'a RawValue, method: &str) -> Vec<&'a RawValue> {
         | "tools/call"
         | "prompts/get"
         | "tasks/result"
+        | "tasks/get"
+        | "notifications/tasks"
         | "notifications/resources/updated" => b"\"uri\"",
         "resources/templates/list" => b"\"uriTemplate\"",
         "tools/list" => b"esourceUri\"",
@@ -37,6 +39,11 @@ pub fn uris<'a>(value: &'a RawValue, method: &str) -> Vec<&'a RawValue> {
             elements(content).for_each(|block| in_content(block, &mut found));
         }),
         "notifications/resources/updated" => found.extend(member(text, "uri")),
+        // What became of the call that the task was made for.
+        "tasks/get" | "notifications/tasks" => {
+            let done = member(text, "result").unwrap_or_default();
+            each(done, "content", |block| in_content(block, &mut found));
+        }
         _ => each(text, "content", |block| in_content(block, &mut found)),
     }
     strings(&found)
@@ -115,6 +122,11 @@ mod tests {
                     r#"{{"messages":[{{"content":{embedded}}},{{"content":[{link},{text}]}}]}}"#
                 ),
                 "\"b\" \"a\"",
+            ),
+            (
+                "tasks/get",
+                format!(r#"{{"content":[{link}],"result":{{"content":[{embedded}]}}}}"#),
+                "\"b\"",
             ),
             ("tools/list", format!(r#"{{"tools":[{tool},{{}}]}}"#), "\"ui://x\" \"ui://x\""),
             ("notifications/resources/updated", r#"{"uri":"a"}"#.to_owned(), "\"a\""),

@@ -9,7 +9,9 @@ use mcp::error::{HEADER_MISMATCH, modern_error};
 use mcp::input::{InputRequest, input_required, url_elicitations};
 use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
+use mcp::modern::quoted;
 use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
+use mcp::scan::{Name, Names};
 use mcp::splice::{Edit, splice};
 use mcp::task::{in_params, in_result};
 use mcp::tool::{CancelledParams, ProgressParams, is_own, text};
@@ -17,9 +19,10 @@ use mcp::uri::uris;
 use mcp::{Era, Message};
 use serde_json::value::RawValue;
 
-use super::{Call, Event, Stage, US};
+use super::{Call, Caller, Event, Stage, US};
 use crate::client::Client;
 use crate::telemetry::Outcome;
+use crate::upstream::exchange::Mends;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
 use crate::upstream::sealed;
@@ -30,6 +33,11 @@ impl Call {
     pub(super) fn translate(&mut self, bytes: &Bytes, leg: &Arc<Leg>, id: u64) -> Option<Event> {
         match Message::parse(bytes) {
             Ok(Message::Response { id: answered, outcome }) if is_own(answered, id) => {
+                let mismatch = matches!(outcome, Answered::Error(error)
+                    if mcp::error::code(error) == Some(i64::from(HEADER_MISMATCH)));
+                if mismatch && self.relist(bytes, leg, id) {
+                    return None;
+                }
                 self.answer(bytes, answered, outcome, leg)
             }
             Ok(Message::Notification { method, params }) => {
@@ -77,10 +85,6 @@ impl Call {
                 Outcome::Ok
             }
             Answered::Error(error) => {
-                if mcp::error::code(error) == Some(i64::from(HEADER_MISMATCH)) {
-                    // The tool wants other arguments as headers than its definition said.
-                    self.upstream.refresh();
-                }
                 if (client, leg.era()) == (Era::Modern, Era::Legacy) {
                     if let Ok(requests) = url_elicitations(error)
                         && !requests.is_empty()
@@ -127,9 +131,36 @@ impl Call {
             if *shown != *own
                 && let Some(place) = Edit::replace(bytes, raw.get().as_bytes(), b"")
             {
-                edits.push(Edit::owned(place.range(), mcp::modern::quoted(&shown).into_bytes()));
+                edits.push(Edit::owned(place.range(), quoted(&shown).into_bytes()));
             }
         }
+    }
+
+    /// What an answer that is too large to hold needs on its way to the client.
+    pub(super) fn mends(&self) -> Mends {
+        // Only tasks are known otherwise at the URL of one server.
+        let mapped = |names: &Names| self.caller.scope == Scope::All || *names == Names::Task;
+        Mends {
+            additions: self.order.additions(&self.caller.client),
+            names: Names::of(&self.order.method).filter(mapped),
+        }
+    }
+
+    /// A name in such an answer as the client knows it.
+    pub(super) fn rename(&self, name: Name, text: Bytes) -> Bytes {
+        let Some(own) = serde_json::from_slice(&text).ok().and_then(mcp::tool::text) else {
+            return text;
+        };
+        let Caller { principal, scope, .. } = &self.caller;
+        let shown = match name {
+            Name::Uri => {
+                let entry = self.upstream.entry();
+                let shown = principal.tenant.expose_uri(&own, &entry, scope);
+                (*shown != *own).then(|| shown.into_owned())
+            }
+            Name::Task => self.commons.sealer.seal_task(&self.upstream.id(), &own, principal),
+        };
+        shown.map_or(text.clone(), |shown| quoted(&shown).into())
     }
 
     fn notification(

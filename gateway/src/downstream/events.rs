@@ -196,10 +196,10 @@ impl EventBody {
     /// Hears of the resources that the client may read now, at the servers of now.
     fn revise_watches(&mut self) {
         let Self { app, principal, scope, home, kind, .. } = self;
-        let find = |shown: &str| watched(app, (principal, scope), shown);
+        let whom = (&*principal, &*scope);
         match (kind, home) {
-            (Kind::Listen(listen), _) => listen.revise(find),
-            (_, Some(home)) => home.revise(find),
+            (Kind::Listen(listen), _) => listen.revise(app, whom),
+            (_, Some(home)) => home.revise(|shown| watched(app, whom, shown)),
             (_, None) => {}
         }
     }

@@ -7,13 +7,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use mcp::Era;
 use mcp::error::INVALID_PARAMS;
-use mcp::list::cursor;
+use mcp::list::{self, cursor};
 
 use super::dispatch::{Asked, Asker, refuse};
 use crate::call::US;
 
 /// Lists are one page up to here (DESIGN §4).
 const PAGE: usize = 1024 * 1024;
+
+/// How long a list is good for who is told when it changes, in milliseconds; for others it is not
+/// (DESIGN §4).
+const TTL: u64 = 60_000;
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,15 @@ impl List {
             Self::Prompts => "prompts",
             Self::Resources => "resources",
             Self::Templates => "resourceTemplates",
+        }
+    }
+
+    /// Which list's changes are its changes.
+    const fn announced_as(self) -> list::List {
+        match self {
+            Self::Tools => list::List::Tools,
+            Self::Prompts => list::List::Prompts,
+            Self::Resources | Self::Templates => list::List::Resources,
         }
     }
 
@@ -110,17 +123,19 @@ impl List {
             out.put_u8(b'"');
         }
         if asker.client.era() == Era::Modern {
-            out.put_slice(modern_members().as_bytes());
+            let Asker { principal, scope, .. } = asker;
+            let is_told = principal.key.account.hears_of(self.announced_as(), scope);
+            out.put_slice(modern_members(if is_told { TTL } else { 0 }).as_bytes());
         }
         out.put_slice(b"}}");
         out.freeze()
     }
 }
 
-/// What every list of 2026-07-28 says besides: it is this principal's and of this moment.
-fn modern_members() -> String {
+/// What every list of 2026-07-28 says besides: it is this principal's, and for so long.
+fn modern_members(ttl: u64) -> String {
     format!(
-        r#","resultType":"complete","ttlMs":0,"cacheScope":"private","_meta":{{"{}":{}}}"#,
+        r#","resultType":"complete","ttlMs":{ttl},"cacheScope":"private","_meta":{{"{}":{}}}"#,
         mcp::modern::SERVER_INFO,
         *US
     )

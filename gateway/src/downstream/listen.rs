@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use gateway_core::{Principal, Scope};
+use gateway_core::{Listening, Principal, Scope};
 use mcp::Message;
 use mcp::list::List;
 use mcp::subscription::{self, Filter};
@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::Downstream;
 use super::events::Outgoing;
-use crate::upstream::{Ear, Watch, Watched};
+use super::route::open_task;
+use crate::upstream::{Ear, Sight, Subject, Watch, Watched};
 
-/// Resources that one client listens to.
+/// Resources, and tasks, that one client listens to.
 const MAX_WATCHES: usize = 256;
 
 /// Which lists a client has seen, by their hashes; `None` of one that it may not know.
@@ -80,7 +81,21 @@ pub(super) fn watched(
     let published = app.table.load();
     let upstream =
         published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?.clone();
-    Some(Watched::new(upstream, &own, principal))
+    Some(Watched::new(upstream, Subject::Resource((*own).into()), principal))
+}
+
+/// The task that a client knows as `shown`, where its server tells of tasks.
+pub(super) fn watched_task(
+    app: &Downstream,
+    (principal, scope): (&Principal, &Scope),
+    shown: &str,
+) -> Option<Watched> {
+    let (server, own) = open_task(shown, (principal, scope), app)?;
+    let published = app.table.load();
+    let upstream =
+        published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?.clone();
+    let tells = upstream.has_tasks();
+    tells.then(|| Watched::new(upstream, Subject::Task(own.into()), principal))
 }
 
 /// What a client of 2026-07-28 is told.
@@ -91,7 +106,11 @@ pub(super) struct Listen {
     /// What of that is honoured.
     honoured: Filter<'static>,
     watches: Vec<(Box<str>, Watch)>,
+    tasks: Vec<(Box<str>, Watch)>,
+    sight: Sight,
     outlet: mpsc::Sender<Outgoing>,
+    /// Held, so that lists tell this key how long they are good.
+    _lists: Listening,
 }
 
 impl Listen {
@@ -102,37 +121,41 @@ impl Listen {
         filter: &Filter<'_>,
         outlet: &mpsc::Sender<Outgoing>,
     ) -> Self {
-        let (mut uris, mut watches) = (Vec::new(), Vec::new());
-        for shown in filter.resource_subscriptions.iter().take(MAX_WATCHES) {
-            // Those that the client may not read are not honoured, as those that are not there.
-            let found = watched(app, (principal, scope), shown);
-            let watch = found.and_then(|at| at.watch(shown, Ear::Stream(outlet.clone())));
-            if let Some(watch) = watch {
-                uris.push(Cow::Owned(shown.to_string()));
-                watches.push((shown.as_ref().into(), watch));
-            }
-        }
+        let sight = Sight {
+            sealer: app.sealer.clone(),
+            table: app.table.clone(),
+            principal: principal.clone(),
+            scope: scope.clone(),
+        };
+        // Those that the client may not read are not honoured, as those that are not there.
+        let watches = begin(&filter.resource_subscriptions, |shown| {
+            watched(app, (principal, scope), shown)?.watch(shown, Ear::Stream(outlet.clone()))
+        });
+        let tasks = begin(&filter.task_ids, |shown| {
+            let ear = Ear::Task(outlet.clone(), Box::new(sight.clone()));
+            watched_task(app, (principal, scope), shown)?.watch(shown, ear)
+        });
+        let shown = |watches: &[(Box<str>, Watch)]| {
+            watches.iter().map(|(shown, _)| Cow::Owned(shown.to_string())).collect()
+        };
         let honoured = Filter {
             tools_list_changed: filter.tools_list_changed,
             prompts_list_changed: filter.prompts_list_changed,
             resources_list_changed: filter.resources_list_changed,
-            resource_subscriptions: uris,
-            task_ids: Vec::new(),
+            resource_subscriptions: shown(&watches),
+            task_ids: shown(&tasks),
         };
-        Self { id, honoured, watches, outlet: outlet.clone() }
+        let lists = List::ALL.into_iter().filter(|list| honoured.wants(*list)).collect();
+        let lists = principal.key.account.listen(scope, lists);
+        Self { id, honoured, watches, tasks, sight, outlet: outlet.clone(), _lists: lists }
     }
 
     /// Watches what is still to be found, where it is found now.
-    pub(super) fn revise(&mut self, find: impl Fn(&str) -> Option<Watched>) {
-        self.watches = std::mem::take(&mut self.watches)
-            .into_iter()
-            .filter_map(|(shown, watch)| {
-                let found = find(&shown)?;
-                let ear = || Ear::Stream(self.outlet.clone());
-                let watch = found.keep(watch, &shown, ear)?;
-                Some((shown, watch))
-            })
-            .collect();
+    pub(super) fn revise(&mut self, app: &Downstream, whom: (&Principal, &Scope)) {
+        let Self { watches, tasks, sight, outlet, .. } = self;
+        keep(watches, |shown| watched(app, whom, shown), || Ear::Stream(outlet.clone()));
+        let ear = || Ear::Task(outlet.clone(), Box::new(sight.clone()));
+        keep(tasks, |shown| watched_task(app, whom, shown), ear);
     }
 
     pub(super) fn acknowledgement(&self) -> Bytes {
@@ -164,4 +187,22 @@ impl Listen {
     fn id(&self) -> &str {
         std::str::from_utf8(&self.id).unwrap_or("null")
     }
+}
+
+/// Watches what is to be found of what a client asks for.
+fn begin(asked: &[Cow<'_, str>], watch: impl Fn(&str) -> Option<Watch>) -> Vec<(Box<str>, Watch)> {
+    let found = asked.iter().take(MAX_WATCHES).map(|shown| Some(((**shown).into(), watch(shown)?)));
+    found.flatten().collect()
+}
+
+fn keep(
+    watches: &mut Vec<(Box<str>, Watch)>,
+    find: impl Fn(&str) -> Option<Watched>,
+    ear: impl Fn() -> Ear,
+) {
+    let kept = std::mem::take(watches).into_iter().filter_map(|(shown, watch)| {
+        let watch = find(&shown)?.keep(watch, &shown, &ear)?;
+        Some((shown, watch))
+    });
+    *watches = kept.collect();
 }

@@ -26,7 +26,7 @@ use super::body::Body;
 use super::dispatch::{Asked, Asker, Reply, refuse, shortened};
 use super::events::EventBody;
 use super::reply::{self, Response};
-use super::{Downstream, answer, capability};
+use super::{Downstream, answer, capability, route};
 use crate::call::{US, trace_of};
 use crate::client::{Client, Guest};
 use crate::parked::Parked;
@@ -73,7 +73,7 @@ pub(super) async fn request(
         }
         "subscriptions/listen" => {
             sleep(SETTLED).await;
-            return listen(app, asked, principal, scope);
+            return listen(app, asked, principal, scope, &Client::Modern(guest));
         }
         _ => {}
     }
@@ -258,11 +258,17 @@ fn listen(
     asked: &Asked<'_>,
     principal: &Principal,
     scope: &Scope,
+    client: &Client,
 ) -> Response {
     let Some(Ok(filter)) = asked.params.map(Filter::parse) else {
         let message = "subscriptions/listen needs `notifications`, an object";
         return status(refuse(asked.id, INVALID_PARAMS, message));
     };
+    if !filter.task_ids.is_empty()
+        && let Err(refusal) = route::knows_tasks(asked, client.capabilities())
+    {
+        return status(refusal);
+    }
     let id = Bytes::copy_from_slice(asked.id.as_json().as_bytes());
     let body = EventBody::subscribed(app, principal.clone(), scope.clone(), id, &filter);
     reply::events(Body::Stream(Box::new(body)))

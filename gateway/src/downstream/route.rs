@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_core::{Scope, ServerEntry};
+use gateway_core::{Principal, Scope, ServerEntry};
 use mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, RESOURCE_NOT_FOUND, UPSTREAM, missing_capability,
 };
@@ -170,27 +170,42 @@ pub(super) fn task(
     asker: &Asker<'_>,
     app: &Downstream,
 ) -> Result<Routed, Bytes> {
-    let capabilities = mcp::object::raw(asker.client.capabilities());
-    if asker.client.era() == Era::Modern && !declares_extension(capabilities, task::EXTENSION) {
-        let required = format!(r#"{{"extensions":{{"{}":{{}}}}}}"#, task::EXTENSION);
-        let message = format!("{} needs the extension {}", asked.method, task::EXTENSION);
-        return Err(missing_capability(Some(asked.id.as_json()), &required, &message));
+    if asker.client.era() == Era::Modern {
+        knows_tasks(asked, asker.client.capabilities())?;
     }
     let ([id], token) = read(asked, &["taskId"])?;
     let (raw, id) = required(asked, id, "taskId")?;
     let Asker { principal, scope, .. } = asker;
-    let opened = app.sealer.open_task(&id, principal).and_then(|(server, own)| {
-        let mut servers = principal.tenant.servers_for(scope, principal);
-        let of = |entry: &ServerEntry| (&entry.namespace, &entry.name) == (&server.0, &server.1);
-        Some((servers.find(|server| of(&server.entry))?, own))
-    });
+    let opened = open_task(&id, (principal, scope), app);
     let (server, own) = opened.ok_or_else(|| {
         // One answer for what is made up, another's and gone.
         refuse(asked.id, INVALID_PARAMS, "no such task of this key")
     })?;
-    let mut routed = Routed::to(&server.entry).naming(asked, raw, &id, &own);
+    let mut routed = Routed::to(server).naming(asked, raw, &id, &own);
     routed.replayable = asked.method == "tasks/get";
     Ok(routed.with_token(asked, token))
+}
+
+/// Refuses a client that does not say that it knows tasks.
+pub(super) fn knows_tasks(asked: &Asked<'_>, capabilities: &str) -> Result<(), Bytes> {
+    if declares_extension(mcp::object::raw(capabilities), task::EXTENSION) {
+        return Ok(());
+    }
+    let message = format!("{} needs the extension {}", asked.method, task::EXTENSION);
+    Err(missing_capability(Some(asked.id.as_json()), &task::capability(), &message))
+}
+
+/// The server of a task and the id it gave it, if the principal may use that server.
+pub(super) fn open_task<'a>(
+    id: &str,
+    (principal, scope): (&'a Principal, &'a Scope),
+    app: &Downstream,
+) -> Option<(&'a Arc<ServerEntry>, String)> {
+    let ((namespace, name), own) = app.sealer.open_task(id, principal)?;
+    let mut servers = principal.tenant.servers_for(scope, principal);
+    let server =
+        servers.find(|server| (&server.entry.namespace, &server.entry.name) == (&namespace, &name));
+    Some((&server?.entry, own))
 }
 
 /// The tasks of a server that keeps its clients apart: elsewhere they would be everybody's.

@@ -11,7 +11,7 @@ use mcp::tool::text;
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, result};
 use super::route::{self, Routed};
-use crate::upstream::{ClientKey, Ear, Watched};
+use crate::upstream::{ClientKey, Ear, Subject, Watched};
 
 /// What comes of it.
 pub(super) enum Subscribing {
@@ -39,7 +39,8 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
     let (Some(own), Some(shown)) = (routed.named(), uri(asked)) else {
         return Subscribing::Passed(routed);
     };
-    let watched = Watched::new(upstream.clone(), own, asker.principal);
+    let subject = Subject::Resource(own.into());
+    let watched = Watched::new(upstream.clone(), subject, asker.principal);
     let watch = watched.watch(&shown, Ear::Session(Arc::downgrade(&home)));
     let kept = watch.is_some_and(|watch| home.watch(&shown, watch));
     Subscribing::Done(if kept {

@@ -1,4 +1,5 @@
-//! The gateway's own leg: what the server says unasked on it, and which resources it is to speak of.
+//! The gateway's own leg: what the server says unasked on it, and which resources and tasks it is to
+//! speak of.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use gateway_core::Catalog;
 use mcp::modern::quoted;
 use mcp::{Era, Message};
 
-use super::Upstream;
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
-use super::hello::{method_header, own_request};
+use super::hello::{method_header, request_of};
 use super::leg::{Leg, NOTIFY, Outbound, answer_to, request};
 use super::lists::list_over;
+use super::{Subject, Upstream};
 
 /// A server that announces changes is asked rarely, one that does not more often.
 const POLL_ANNOUNCING: Duration = Duration::from_secs(300);
@@ -23,8 +24,8 @@ const POLL_SILENT: Duration = Duration::from_secs(30);
 pub(super) struct Ear {
     leg: Arc<Leg>,
     news: Option<Exchange>,
-    /// The resources whose changes the server was asked to tell.
-    watched: BTreeSet<Box<str>>,
+    /// The resources and tasks whose changes the server was asked to tell.
+    watched: BTreeSet<Subject>,
 }
 
 impl Ear {
@@ -44,7 +45,7 @@ impl Ear {
                 self.watch(upstream).await;
             }
             Era::Modern => {
-                self.watched = upstream.watchers.uris().into_iter().collect();
+                self.watched = upstream.watchers.subjects();
                 self.news = self.subscribe(upstream);
             }
         }
@@ -53,7 +54,13 @@ impl Ear {
 
     /// Asks a modern server to tell of all changes that it can tell of.
     fn subscribe(&self, upstream: &Upstream) -> Option<Exchange> {
-        let uris: Vec<String> = self.watched.iter().map(|uri| quoted(uri)).collect();
+        let (mut uris, mut tasks) = (Vec::new(), Vec::new());
+        for subject in &self.watched {
+            match subject {
+                Subject::Resource(uri) => uris.push(quoted(uri)),
+                Subject::Task(id) => tasks.push(quoted(id)),
+            }
+        }
         let mut filter = Vec::new();
         for (feature, kind) in [
             ("tools", "toolsListChanged"),
@@ -67,23 +74,33 @@ impl Ear {
         if !uris.is_empty() {
             filter.push(format!(r#""resourceSubscriptions":[{}]"#, uris.join(",")));
         }
+        if !tasks.is_empty() {
+            filter.push(format!(r#""taskIds":[{}]"#, tasks.join(",")));
+        }
         if filter.is_empty() {
             return None;
         }
         let id = self.leg.next_id();
         let params = format!(r#"{{"notifications":{{{}}}}}"#, filter.join(","));
-        let body = own_request(id, LISTEN, &params);
+        // Who does not know tasks is not told of them (extension, task status notifications).
+        let capabilities = if tasks.is_empty() { "{}".to_owned() } else { mcp::task::capability() };
+        let body = request_of(&capabilities, id, LISTEN, &params);
         self.leg.send(upstream, Outbound::own(id, body, method_header(LISTEN))).ok()
     }
 
     pub(super) fn poll_interval(&self) -> Duration {
-        if self.news.is_some() || self.leg.is_stream() { POLL_ANNOUNCING } else { POLL_SILENT }
+        let announces = match (&self.news, self.leg.era()) {
+            (Some(news), Era::Legacy) => news.has_head(),
+            (Some(_), Era::Modern) => true,
+            (None, _) => self.leg.is_stream(),
+        };
+        if announces { POLL_ANNOUNCING } else { POLL_SILENT }
     }
 
     /// Brings what the server was asked to tell in line with what is watched. One that does not
     /// answer tells nothing: it is asked again with the next change.
     pub(super) async fn watch(&mut self, upstream: &Arc<Upstream>) {
-        let wanted: BTreeSet<Box<str>> = upstream.watchers.uris().into_iter().collect();
+        let wanted = upstream.watchers.subjects();
         if self.leg.era() == Era::Modern {
             if wanted != self.watched {
                 self.watched = wanted;
@@ -94,25 +111,28 @@ impl Ear {
         if !self.leg.offers("resources") {
             return;
         }
-        let gone: Vec<Box<str>> = self.watched.difference(&wanted).cloned().collect();
-        let new: Vec<Box<str>> = wanted.difference(&self.watched).cloned().collect();
-        for uri in gone {
-            self.watched.remove(&uri);
-            if ask(&self.leg, upstream, "resources/unsubscribe", &uri).await.is_err() {
+        let gone: Vec<Subject> = self.watched.difference(&wanted).cloned().collect();
+        let new: Vec<Subject> = wanted.difference(&self.watched).cloned().collect();
+        for subject in gone {
+            self.watched.remove(&subject);
+            // Servers of this era tell of tasks unasked.
+            let Subject::Resource(uri) = &subject else { continue };
+            if ask(&self.leg, upstream, "resources/unsubscribe", uri).await.is_err() {
                 return;
             }
         }
-        for uri in new {
+        for subject in new {
+            let Subject::Resource(uri) = &subject else { continue };
             // A server that refuses says so each time, and nothing is lost by that.
-            match ask(&self.leg, upstream, "resources/subscribe", &uri).await {
-                Ok(()) => self.watched.insert(uri),
+            match ask(&self.leg, upstream, "resources/subscribe", uri).await {
+                Ok(()) => self.watched.insert(subject),
                 Err(_) => return,
             };
         }
     }
 
     /// Hears what the server says; returns when it can't be heard any more.
-    pub(super) async fn hear(&mut self) {
+    pub(super) async fn hear(&mut self, upstream: &Arc<Upstream>) {
         let Some(news) = &mut self.news else {
             self.leg.closed().await;
             return;
@@ -132,6 +152,7 @@ impl Ear {
                     Ok(message) => self.leg.hear(&bytes, &message),
                     Err(_) => {}
                 },
+                Ok(Some(Item::Unheard { id })) => self.leg.leave_unheard(upstream, &id),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(fault) => {

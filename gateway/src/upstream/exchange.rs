@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 use mcp::message::MAX_DEPTH;
-use mcp::scan::{Addition, Kind, Piece, Scanner};
+use mcp::scan::{Addition, Kind, Name, Names, Piece, Scanner};
 use mcp::{Message, sse};
 use tokio::sync::mpsc;
 
@@ -33,8 +33,21 @@ pub(crate) enum Item {
     Message(Bytes),
     /// Part of an answer too large to hold, its id already the client's.
     Chunk(Bytes),
+    /// Part of such an answer that the client knows otherwise: the JSON text of a name.
+    Name(Name, Bytes),
     /// The end of such an answer, and whether it was an error.
     End { error: bool },
+    /// The JSON text of the id of a request of the server too large to hold.
+    Unheard { id: Bytes },
+}
+
+/// What an answer that passes through needs on its way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mends {
+    /// What it has to say besides.
+    pub(crate) additions: Vec<Addition>,
+    /// What in it the client knows otherwise.
+    pub(crate) names: Option<Names>,
 }
 
 /// Whether a request names a session, and what a refusal says of that.
@@ -55,8 +68,8 @@ pub(crate) struct Exchange {
     id: u64,
     /// JSON text of the id the client chose, for answers that pass through.
     client_id: Bytes,
-    /// What such answers have to say besides.
-    additions: Vec<Addition>,
+    /// What such answers need.
+    mends: Mends,
     session: SessionUse,
     received: usize,
     ready: VecDeque<Item>,
@@ -148,12 +161,11 @@ impl Exchange {
     }
 
     const fn new(stage: Stage, id: u64, client_id: Bytes, session: SessionUse) -> Self {
-        let additions = Vec::new();
         Self {
             stage,
             id,
             client_id,
-            additions,
+            mends: Mends { additions: Vec::new(), names: None },
             session,
             received: 0,
             ready: VecDeque::new(),
@@ -167,9 +179,9 @@ impl Exchange {
         Some((self.last_event.clone()?, self.retry))
     }
 
-    /// The same, with members that answers which pass through must have.
-    pub(crate) fn adding(mut self, additions: Vec<Addition>) -> Self {
-        self.additions = additions;
+    /// The same, for a client that needs answers which pass through mended.
+    pub(crate) fn mending(mut self, mends: Mends) -> Self {
+        self.mends = mends;
         self
     }
 
@@ -177,6 +189,11 @@ impl Exchange {
     /// the request can't be sent again unseen.
     pub(crate) const fn has_begun(&self) -> bool {
         self.received > 0
+    }
+
+    /// Whether the server has answered at all.
+    pub(crate) const fn has_head(&self) -> bool {
+        !matches!(self.stage, Stage::Head(_))
     }
 
     /// Bytes that have come, whatever they were.
@@ -243,7 +260,7 @@ impl Exchange {
                 let (Stage::Json { body, .. }, true) = (stage, ok) else {
                     return Poll::Ready(Err(Fault::Garbage("an error of over 64 KiB".to_owned())));
                 };
-                let mut passing = Box::new(Passing::new(&self.additions));
+                let mut passing = Box::new(Passing::new(&self.mends));
                 passing.feed(start, self.id, &self.client_id, &mut self.ready)?;
                 self.stage = Stage::Through { body, passing };
             }
@@ -301,7 +318,7 @@ impl Exchange {
                 }
             }
             Some(sse::Item::DataStart(_)) => {
-                *passing = Some(Box::new(Passing::new(&self.additions)));
+                *passing = Some(Box::new(Passing::new(&self.mends)));
             }
             Some(sse::Item::DataChunk(chunk)) => {
                 if let Some(passing) = passing {
@@ -377,6 +394,8 @@ struct Passing {
     waiting: usize,
     /// Our id has been seen.
     identified: bool,
+    /// JSON text of the id of a request that it turned out to be.
+    asked: Option<Bytes>,
 }
 
 /// Whether the JSON text of an id is our number, or that number as a string.
@@ -385,12 +404,13 @@ fn names(text: &[u8], id: u64) -> bool {
 }
 
 impl Passing {
-    fn new(additions: &[Addition]) -> Self {
+    fn new(Mends { additions, names }: &Mends) -> Self {
         Self {
-            scanner: Scanner::new(MAX_DEPTH).adding(additions.to_vec()),
+            scanner: Scanner::new(MAX_DEPTH).adding(additions.clone()).naming(*names),
             pieces: VecDeque::new(),
             waiting: 0,
             identified: false,
+            asked: None,
         }
     }
 
@@ -408,18 +428,26 @@ impl Passing {
         match self.scanner.kind() {
             Some(Kind::Response) => {
                 for piece in self.pieces.drain(..) {
-                    out.push_back(Item::Chunk(match piece {
-                        Piece::Span(bytes) | Piece::Added(bytes) => bytes,
+                    out.push_back(match piece {
+                        Piece::Span(bytes) | Piece::Added(bytes) => Item::Chunk(bytes),
+                        Piece::Name(name, text) => Item::Name(name, text),
                         Piece::Id(answered) if names(&answered, id) => {
                             self.identified = true;
-                            client_id.clone()
+                            Item::Chunk(client_id.clone())
                         }
                         Piece::Id(_) => return Err(Fault::Garbage("another's answer".to_owned())),
-                    }));
+                    });
                 }
             }
             // A notification or request this large is read past, not passed on.
-            Some(Kind::Call) => self.pieces.clear(),
+            Some(Kind::Call) => {
+                for piece in self.pieces.drain(..) {
+                    if let Piece::Id(asked) = piece {
+                        // A slice would keep the whole chunk.
+                        self.asked = Some(Bytes::copy_from_slice(&asked));
+                    }
+                }
+            }
             None if self.waiting > 2 * WHOLE => {
                 return Err(Fault::Garbage("no result in the first 128 KiB".to_owned()));
             }
@@ -430,11 +458,15 @@ impl Passing {
 
     fn finish(&mut self, out: &mut VecDeque<Item>) -> Result<(), Fault> {
         self.scanner.finish().map_err(|error| Fault::Closed(error.to_string()))?;
-        if self.scanner.kind() == Some(Kind::Response) {
-            if !self.identified {
+        match (self.scanner.kind(), self.asked.take()) {
+            (Some(Kind::Response), _) if !self.identified => {
                 return Err(Fault::Garbage("an answer without an id".to_owned()));
             }
-            out.push_back(Item::End { error: self.scanner.is_error() });
+            (Some(Kind::Response), _) => {
+                out.push_back(Item::End { error: self.scanner.is_error() });
+            }
+            (_, Some(id)) => out.push_back(Item::Unheard { id }),
+            (_, None) => {}
         }
         Ok(())
     }

@@ -67,10 +67,15 @@ pub(super) fn initialize(id: u64, capabilities: &[u8]) -> Bytes {
 
 /// A request of our own to a modern server.
 pub(super) fn own_request(id: u64, method: &str, params: &str) -> Bytes {
+    request_of("{}", id, method, params)
+}
+
+/// The same, as of a client that can do so much, as JSON.
+pub(super) fn request_of(capabilities: &str, id: u64, method: &str, params: &str) -> Bytes {
     let us = implementation();
     let envelope = Envelope {
         protocol_version: modern::VERSION,
-        client_capabilities: "{}",
+        client_capabilities: capabilities,
         client_info: Some(&us),
         log_level: None,
     };

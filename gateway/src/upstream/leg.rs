@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use mcp::error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response};
+use mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
 use mcp::logging::Level;
 use mcp::message::Outcome;
-use mcp::scan::Addition;
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
-use super::exchange::{Exchange, Item, SessionUse};
+use super::exchange::{Exchange, Item, Mends, SessionUse};
 use super::fault::Fault;
 use super::hello::{
     Hello, INITIALIZED, NO_CAPABILITIES, discovered, hello, initialize, method_header, own_request,
@@ -41,6 +40,9 @@ const RELISTEN: Duration = Duration::from_secs(1);
 const RELISTEN_LAST: Duration = Duration::from_secs(60);
 /// How long a message that expects no answer may take to be accepted.
 pub(crate) const NOTIFY: Duration = Duration::from_secs(2);
+/// How long the head of a stream is waited for on which a server speaks unasked, so that nothing it
+/// says to the first call is lost.
+const HEAD: Duration = Duration::from_millis(200);
 /// How long a server may take to say whether it speaks 2026-07-28. Servers of the legacy era refuse
 /// at once, but for some that never answer what they do not know.
 const PROBE: Duration = Duration::from_secs(2);
@@ -87,8 +89,8 @@ pub(crate) struct Outbound {
     pub(crate) may_be_lost: bool,
     /// What a modern server wants to see in the head.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// What a modern client wants to see in an answer that passes through.
-    pub(crate) additions: Vec<Addition>,
+    /// What an answer that passes through needs for its client.
+    pub(crate) mends: Mends,
     /// Whether it is a client's, who can be asked in the middle of it.
     pub(crate) is_call: bool,
 }
@@ -97,8 +99,8 @@ impl Outbound {
     /// A request of our own.
     pub(super) fn own(id: u64, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let client_id = Bytes::from(id.to_string());
-        let additions = Vec::new();
-        Self { id, body, client_id, may_be_lost: true, headers, additions, is_call: false }
+        let mends = Mends::default();
+        Self { id, body, client_id, may_be_lost: true, headers, mends, is_call: false }
     }
 }
 
@@ -321,7 +323,7 @@ impl Leg {
 
     /// Sends a request.
     pub(crate) fn send(&self, upstream: &Upstream, out: Outbound) -> Result<Exchange, Fault> {
-        let Outbound { id, body, client_id, may_be_lost, headers, additions, is_call } = out;
+        let Outbound { id, body, client_id, may_be_lost, headers, mends, is_call } = out;
         let exchange = match &self.link {
             LegLink::Streamable { .. } => {
                 let session = match self.has_session() {
@@ -341,7 +343,7 @@ impl Leg {
                 Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id)
             }
         };
-        Ok(exchange.adding(additions))
+        Ok(exchange.mending(mends))
     }
 
     /// Opens the stream again on which the answer to a request was to come, after an event.
@@ -382,13 +384,16 @@ impl Leg {
         }
     }
 
-    /// Opens the stream on which the server speaks unasked. `None` if it offers none.
+    /// Opens the stream on which the server speaks unasked. `None` if it offers none. Some servers send
+    /// the head of a stream with the first event on it: they are heard, but not waited for.
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
         let listening = other.clone().listening();
-        let sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
-        // A server that says nothing, or something else than a stream, is none the worse for it.
-        let Ok(response) = within(NOTIFY, sending).await else { return Ok(None) };
+        let mut sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
+        let Ok(response) = timeout(HEAD, &mut sending).await else {
+            return Ok(Some(Exchange::streamable(sending, 0, Bytes::new(), SessionUse::None)));
+        };
+        // A server that says something else than a stream is none the worse for it.
         let response = response?;
         if !response.status().is_success() || !is_stream(response.headers()) {
             return Ok(None);
@@ -399,6 +404,12 @@ impl Leg {
     /// Answers a request of the server, without waiting until that is taken.
     pub(crate) fn decline(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &str, method: &str) {
         upstream.tell(self, declined(id, method));
+    }
+
+    /// Answers a request of the server that was too large to be read.
+    pub(crate) fn leave_unheard(self: &Arc<Self>, upstream: &Arc<Upstream>, id: &[u8]) {
+        let id = std::str::from_utf8(id).ok();
+        upstream.tell(self, error_response(id, INVALID_REQUEST, "the request is too large"));
     }
 
     fn post(
@@ -438,10 +449,18 @@ async fn hear_out(mut news: Exchange, unasked: &Unasked) {
     while let Ok(Some(item)) = std::future::poll_fn(|cx| news.poll_next(cx)).await {
         // A server that never pauses must not have the thread to itself.
         tokio::task::yield_now().await;
-        if let Item::Message(bytes) = item
-            && let Ok(message) = Message::parse(&bytes)
-        {
-            unasked.hear(&bytes, &message);
+        match item {
+            Item::Message(bytes) => {
+                if let Ok(message) = Message::parse(&bytes) {
+                    unasked.hear(&bytes, &message);
+                }
+            }
+            Item::Unheard { id } => {
+                if let Some((upstream, leg)) = unasked.place() {
+                    leg.leave_unheard(&upstream, &id);
+                }
+            }
+            Item::Chunk(_) | Item::Name(..) | Item::End { .. } => {}
         }
     }
 }
@@ -514,7 +533,8 @@ pub(crate) async fn answer_to(
                         return Err(Fault::Garbage("a body that is no message".to_owned()));
                     }
                 }
-                Some(Item::Chunk(chunk)) => large.extend_from_slice(&chunk),
+                Some(Item::Chunk(chunk) | Item::Name(_, chunk)) => large.extend_from_slice(&chunk),
+                Some(Item::Unheard { .. }) => {}
                 Some(Item::End { .. }) => return Ok(large.split().freeze()),
                 None => return Err(Fault::Closed("no answer came".to_owned())),
             }

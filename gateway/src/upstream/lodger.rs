@@ -108,6 +108,25 @@ impl Sight {
         splice(bytes, &mut sealed(&self.sealer, &server, &self.principal, bytes, ids))
     }
 
+    /// The edits that show the URIs in the params of a notification, or in a result, as the client
+    /// knows them. `value` is a part of `bytes`.
+    pub(super) fn expose_uris(
+        &self,
+        server: &ServerEntry,
+        bytes: &[u8],
+        value: &RawValue,
+        method: &str,
+    ) -> Vec<Edit<'static>> {
+        let expose = |raw: &RawValue| {
+            let own = text(raw)?;
+            let shown = self.expose(server, &own);
+            let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
+            let quoted = || mcp::modern::quoted(&shown).into_bytes();
+            (*shown != *own).then(|| Edit::owned(place, quoted()))
+        };
+        mcp::uri::uris(value, method).into_iter().filter_map(expose).collect()
+    }
+
     /// The URI of a server as the client knows it, by the table of now.
     pub(crate) fn expose<'u>(&self, server: &ServerEntry, uri: &'u str) -> Cow<'u, str> {
         match self.table.renew(&self.principal) {

@@ -1,5 +1,6 @@
 //! Whose leg it is, and where it is kept until it is needed again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub(crate) struct Slot {
     pub(super) current: ArcSwapOption<Leg>,
     /// Held while a leg is opened: all who need it wait for one.
     opening: tokio::sync::Mutex<()>,
+    /// Nobody comes back for its leg.
+    given_up: AtomicBool,
     used: Mutex<Instant>,
 }
 
@@ -105,6 +108,7 @@ impl Slot {
             of,
             current: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
+            given_up: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         })
     }
@@ -150,7 +154,20 @@ impl Slot {
             }
         };
         self.current.store(Some(leg.clone()));
+        // Whoever takes it out of the place closes it.
+        if self.given_up.load(Ordering::SeqCst)
+            && let Some(leg) = self.current.swap(None)
+        {
+            upstream.close_soon(leg);
+        }
         Ok(leg)
+    }
+
+    /// Gives the place up: the leg in it, to be closed. One that is being opened is closed after the
+    /// calls that wait for it.
+    pub(super) fn give_up(&self) -> Option<Arc<Leg>> {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.current.swap(None)
     }
 
     pub(super) fn touch(&self) {

@@ -18,6 +18,13 @@ pub(crate) enum State {
     Unreachable { reason: String },
 }
 
+/// How many lists of the server were begun, and which of them was the last to be in force.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lists {
+    begun: u64,
+    done: u64,
+}
+
 /// How long calls wait for a server that was just begun.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -43,6 +50,7 @@ pub(crate) struct Standing {
     settling: Notify,
     about: ArcSwapOption<About>,
     listed: ArcSwapOption<Listed>,
+    lists: watch::Sender<Lists>,
     /// Number of the last news of it.
     changed: AtomicU64,
     news: Newswire,
@@ -57,6 +65,7 @@ impl Standing {
             settling: Notify::new(),
             about: ArcSwapOption::empty(),
             listed: ArcSwapOption::empty(),
+            lists: watch::Sender::new(Lists::default()),
             changed: AtomicU64::new(0),
             news,
         };
@@ -138,6 +147,26 @@ impl Standing {
         let (hash, whole) = (catalog.hash(), catalog.whole_hash());
         self.listed.store(Some(Arc::new(Listed { catalog, hash, whole, latency })));
         self.tell();
+    }
+
+    /// The server is asked for its list.
+    pub(super) fn begin_list(&self) {
+        self.lists.send_modify(|lists| lists.begun += 1);
+    }
+
+    /// The list that was begun last is in force.
+    pub(super) fn end_list(&self) {
+        self.lists.send_modify(|lists| lists.done = lists.begun);
+    }
+
+    /// Waits until a list is in force that is not begun yet.
+    pub(super) fn next_list(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lists = self.lists.subscribe();
+        let begun = lists.borrow().begun;
+        async move {
+            // An error means that the server is gone.
+            let _ = lists.wait_for(|lists| lists.done > begun).await;
+        }
     }
 
     fn tell(&self) {

@@ -221,6 +221,7 @@ async fn keep(
     let (mut watch_at, mut watched_at) = (None, Instant::now());
     loop {
         let asked = Instant::now();
+        upstream.standing.begin_list();
         let catalog = ear.list(upstream).await?;
         let latency = asked.elapsed();
         *backoff = BACKOFF_FIRST;
@@ -236,6 +237,7 @@ async fn keep(
             upstream.standing.list(catalog, latency);
         }
         upstream.enter(State::Connected { tools });
+        upstream.standing.end_list();
         let next_poll = Instant::now() + jittered(ear.poll_interval());
         let soonest = Instant::now() + PACE;
         loop {
@@ -251,7 +253,7 @@ async fn keep(
                     let _ = timeout(WATCH, ear.watch(upstream)).await;
                     watched_at = Instant::now();
                 }
-                () = ear.hear() => {
+                () = ear.hear(upstream) => {
                     sleep(RELISTEN).await;
                     ear = Ear::open(upstream).await?;
                     break;

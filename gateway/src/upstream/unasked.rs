@@ -127,6 +127,10 @@ impl Unasked {
                     self.lodger().map(|lodger| lodger.say(message));
                 }
             }
+            // Told to who listens for it; others poll.
+            "notifications/tasks" if self.lodger.is_none() => {
+                upstream.watchers.tell_of_task(&upstream.entry(), bytes, params);
+            }
             // Of a call that is over.
             "notifications/progress" => {}
             _ => {

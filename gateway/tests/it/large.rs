@@ -5,8 +5,12 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use crate::features::offer_everything;
 use crate::support::client::{Session, Sse, call, cancel, fault, request, text};
-use crate::support::fixture::{Fixture, Part, body, driven, event, event_stream, json_reply, part};
+use crate::support::fixture::{
+    Fixture, Part, body, driven, event, event_stream, json_reply, part, reply,
+};
+use crate::support::guest::Guest;
 use crate::support::stage::Stage;
 use crate::support::{eventually, within};
 
@@ -157,7 +161,7 @@ async fn a_large_body_that_is_no_answer_is_told_as_the_servers() {
     // An error page of any size is a status.
     fixture.on("tools/call", |_| async {
         let page = "x".repeat(MIB);
-        crate::support::fixture::reply(StatusCode::BAD_GATEWAY, "text/html", page)
+        reply(StatusCode::BAD_GATEWAY, "text/html", page)
     });
     assert!(fault(&session.call("work", json!({})).await).contains("502"));
 }
@@ -228,4 +232,127 @@ async fn a_large_answer_that_is_cancelled_half_way_breaks_off() {
     })
     .await;
     fixture.is_left_alone().await;
+}
+
+/// An answer whose result is larger than what is held whole.
+fn filled(id: &Value, mut result: Value) -> String {
+    result["filler"] = "x".repeat(MIB).into();
+    json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string()
+}
+
+#[tokio::test]
+async fn names_in_a_large_answer_are_those_that_the_client_knows() {
+    let (alpha, beta) = (Fixture::start().await, Fixture::modern().await);
+    offer_everything(&alpha, "alpha");
+    alpha.offer(&["other"]);
+    offer_everything(&beta, "beta");
+    beta.list("prompts", vec![json!({"name": "say"})]);
+    let stage = Stage::start(&[alpha.manifest("alpha"), beta.manifest("beta")]).await;
+    stage.server_is("alpha", "connected").await;
+    stage.server_is("beta", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let extension = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    let guest = Guest::new(&stage.alice(), "/mcp").can(extension);
+    let shown = "fairway+default+beta+file:///shared";
+    let link = json!({"type": "resource_link", "name": "l", "uri": "file:///shared"});
+    let read = json!({"contents": [{"uri": "beta:///own"}, {"uri": "file:///shared"}]});
+    let said = json!({"messages": [{"role": "user", "content": link}]});
+    for (method, params, result, at) in [
+        ("resources/read", json!({"uri": shown}), read, "/result/contents/1/uri"),
+        (
+            "tools/call",
+            json!({"name": "work"}),
+            json!({"content": [link]}),
+            "/result/content/0/uri",
+        ),
+        ("prompts/get", json!({"name": "say"}), said, "/result/messages/0/content/uri"),
+    ] {
+        beta.on(method, move |seen| {
+            let answer = filled(&seen.id(), result.clone());
+            async move { event_stream(event(&answer)) }
+        });
+        for answer in [
+            session.request(method, params.clone()).await,
+            guest.request(method, params.clone()).await,
+        ] {
+            assert_eq!(answer.pointer(at).unwrap(), shown, "{method}");
+            assert_eq!(answer["result"]["filler"].as_str().unwrap().len(), MIB);
+        }
+        if method == "resources/read" {
+            let one = Guest::new(&stage.alice(), "/mcp/beta");
+            let own = one.request(method, json!({"uri": "file:///shared"})).await;
+            assert_eq!(own.pointer(at).unwrap(), "file:///shared");
+        }
+    }
+
+    beta.on("tools/call", |seen| async move {
+        let result = json!({"resultType": "task", "taskId": "t", "status": "working"});
+        json_reply(json!({"jsonrpc": "2.0", "id": seen.id(), "result": result}).to_string())
+    });
+    beta.on("tasks/get", move |seen| {
+        assert_eq!(seen.message["params"]["taskId"], "t");
+        let result = json!({"taskId": "t", "status": "completed", "result": {"content": [link]}});
+        let answer = filled(&seen.id(), result);
+        async { json_reply(answer) }
+    });
+    let task = guest.call("work", json!({})).await["result"]["taskId"].clone();
+    let asked = request(7, "tasks/get", guest.params(&json!({"taskId": task})));
+    let client = guest.heading("tasks/get", &json!({})).with("mcp-name", task.as_str().unwrap());
+    let got = client.post("/mcp", asked).await.json();
+    assert_eq!(got["result"]["taskId"], task);
+    assert_eq!(got["result"]["result"]["content"][0]["uri"], shown);
+}
+
+#[tokio::test]
+async fn a_question_too_large_to_be_read_is_declined() {
+    let fixture = Fixture::with_sessions().await.announcing();
+    let question = |id: Value| {
+        let params = json!({"messages": [], "maxTokens": 1, "filler": "x".repeat(MIB)});
+        json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": params})
+    };
+    fixture.asks(vec![question(json!("q"))]);
+    let stage = Stage::start(&[fixture.manifest("large")]).await;
+    stage.server_is("large", "connected").await;
+    let able = json!({"sampling": {}});
+    let session = Session::open_with(&stage.alice(), "/mcp", able.clone()).await;
+    let guest = Guest::new(&stage.alice(), "/mcp").can(able);
+
+    for answer in [session.call("work", json!({})).await, guest.call("work", json!({})).await] {
+        let told: Value = serde_json::from_str(text(&answer)).unwrap();
+        assert_eq!(told[0]["id"], "q", "{told}");
+        assert_eq!(told[0]["error"]["code"], -32600, "{told}");
+    }
+    // On the streams that belong to no call as well: the gateway's own and those of two clients.
+    assert!(fixture.announce(&question(json!(7))));
+    eventually("three refusals", || async {
+        let refusals = fixture.seen().into_iter().filter(|seen| seen.id() == 7);
+        (refusals.filter(|seen| seen.message["error"]["code"] == -32600).count() == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_answer_that_comes_on_another_stream_is_completed() {
+    let fixture = Fixture::start().await;
+    let (stage, session) = stage(&fixture).await;
+    fixture.on("tools/call", |seen| async move {
+        // The stream ends and says where it goes on: the call is told by its id.
+        event_stream(format!("id: call-{}\nretry: 1\ndata: \n\n", seen.id()))
+    });
+    fixture.on("", |seen| async move {
+        let last = seen.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        match last.and_then(|id| id.strip_prefix("call-")) {
+            Some(id) => event_stream(event(&answer(&id.parse().unwrap(), MIB, false))),
+            None => reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", ""),
+        }
+    });
+
+    let legacy = session.call("work", json!({})).await;
+    let modern = Guest::new(&stage.alice(), "/mcp").call("work", json!({})).await;
+
+    assert!(same_text(&legacy, MIB) && same_text(&modern, MIB));
+    assert!(legacy["result"].get("resultType").is_none());
+    assert_eq!(modern["result"]["resultType"], "complete");
+    assert!(modern["result"]["_meta"].is_object());
+    assert_eq!(fixture.seen_of("tools/call").len(), 2);
 }

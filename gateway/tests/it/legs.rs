@@ -16,7 +16,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::{Session, Sse, call, cancel, fault, text};
-use crate::support::fixture::{Fixture, Seen, done_text, event, event_stream, reply};
+use crate::support::fixture::{
+    Fixture, Part, Seen, body, done_text, event, event_stream, part, reply,
+};
 use crate::support::stage::Stage;
 use crate::support::{eventually, within_time};
 
@@ -238,6 +240,49 @@ async fn a_get_that_is_odd_keeps_no_tools_away() {
         assert_eq!(text(&session.call("work", json!({})).await), "done");
         assert_eq!(fixture.seen_of("tools/list").len(), 1, "it is listed again and again");
     }
+}
+
+#[tokio::test]
+async fn a_stream_whose_head_comes_late_is_heard_and_not_waited_for() {
+    let (fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let mut events = session.listen().await;
+    let gate = CancellationToken::new();
+    let held = gate.clone();
+    fixture.on("", move |seen| {
+        let (held, said) = (held.clone(), json!({"jsonrpc": "2.0", "method": "notifications/x"}));
+        async move {
+            if seen.http != Method::GET {
+                return reply(StatusCode::ACCEPTED, "text/plain", "");
+            }
+            held.cancelled().await;
+            event_stream(body(vec![part(event(&said.to_string())), Part::Hang]))
+        }
+    });
+
+    let answer = within_time("the first call", AT_ONCE, session.call("work", json!({}))).await;
+
+    assert_eq!(text(&answer), "done");
+    gate.cancel();
+    events.message("notifications/x").await;
+}
+
+#[tokio::test]
+async fn a_leg_that_opens_while_its_session_is_deleted_is_closed_after_its_call() {
+    let (fixture, stage) = stateful().await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let begun = fixture.seen_of("initialize").len();
+    let gate = fixture.hold("initialize");
+
+    let (answer, ()) = tokio::join!(session.call("work", json!({})), async {
+        fixture.sees("initialize", begun + 1).await;
+        assert_eq!(session.delete().await, StatusCode::NO_CONTENT);
+        gate.cancel();
+    });
+
+    assert_eq!(text(&answer), "done");
+    let leg = busy_leg(&fixture, 1).await;
+    is_deleted(&fixture, &leg).await;
 }
 
 #[tokio::test]

@@ -323,3 +323,35 @@ async fn a_key_that_is_not_good_any_more_hears_nothing_more() {
     let reply = bob.post("/mcp", call(1, "work", json!({}))).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{reply:?}");
 }
+
+#[tokio::test]
+async fn lists_are_good_for_a_minute_for_who_is_told_when_they_change() {
+    let beta = Fixture::start().await;
+    let (_alpha, stage) = beside(&beta).await;
+    let (alice, bob) = (Guest::new(&stage.alice(), "/mcp"), Guest::new(&stage.bob(), "/mcp"));
+    let one = Guest::new(&stage.alice(), "/mcp/beta");
+    let ttl = async |guest: &Guest, method: &str| {
+        guest.request(method, json!({})).await["result"]["ttlMs"].clone()
+    };
+    assert_eq!(ttl(&alice, "tools/list").await, 0);
+
+    let filter = json!({"toolsListChanged": true, "resourcesListChanged": true});
+    let (listening, _) = alice.listen("l", filter).await;
+
+    for (guest, method, expected) in [
+        (&alice, "tools/list", 60_000),
+        (&alice, "resources/list", 60_000),
+        (&alice, "resources/templates/list", 60_000),
+        // Who did not ask for that list, at that URL, or at all, is not told.
+        (&alice, "prompts/list", 0),
+        (&one, "tools/list", 0),
+        (&bob, "tools/list", 0),
+    ] {
+        assert_eq!(ttl(guest, method).await, expected, "{method} {}", guest.path);
+    }
+    drop(listening);
+    eventually("the end of the stream", || async {
+        (ttl(&alice, "tools/list").await == 0).then_some(())
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 use serde_json::Value;
 
-use super::{Addition, Kind, MAX_ID, Piece, ScanError, Scanner};
+use super::{Addition, Kind, MAX_ID, MAX_NAME, Name, Names, Piece, ScanError, Scanner};
 
 const DEPTH: u16 = 16;
 
@@ -39,7 +39,7 @@ fn scan<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Scanned, ScanE
                 whole.extend_from_slice(&raw);
                 assert!(id.replace(raw).is_none(), "two ids");
             }
-            Piece::Added(added) => panic!("{added:?} was added"),
+            Piece::Added(other) | Piece::Name(_, other) => panic!("{other:?}"),
         }
     }
     Ok(Scanned { whole: whole.freeze(), id, kind: scanner.kind(), is_error: scanner.is_error() })
@@ -246,7 +246,9 @@ fn pieces_are_slices_of_the_chunks() {
             Piece::Span(Bytes::from(r#","x":1}"#)),
         ]
     );
-    for Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) in pieces {
+    for Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) | Piece::Name(_, bytes) in
+        pieces
+    {
         assert!(chunk.as_ptr_range().contains(&bytes.as_ptr()), "{bytes:?} was copied");
     }
 }
@@ -277,7 +279,7 @@ fn added<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<String, ScanE
     let whole: Vec<u8> = out
         .into_iter()
         .flat_map(|piece| match piece {
-            Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) => {
+            Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) | Piece::Name(_, bytes) => {
                 assert!(!bytes.is_empty(), "an empty piece");
                 bytes
             }
@@ -338,6 +340,99 @@ fn malformed_results_are_refused_when_members_are_added() {
     ] {
         assert!(added([message.as_bytes()]).is_err(), "{message}");
         assert!(added(message.as_bytes().chunks(1)).is_err(), "{message}");
+    }
+}
+
+/// What comes out of a scanner that looks for names: URIs in brackets, ids of tasks in braces.
+fn named<'a>(
+    names: Names,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<String, ScanError> {
+    let mut scanner = Scanner::new(DEPTH).naming(Some(names));
+    let mut out = VecDeque::new();
+    for chunk in chunks {
+        scanner.feed(Bytes::copy_from_slice(chunk), &mut out)?;
+    }
+    scanner.finish()?;
+    let pieces = out.into_iter().map(|piece| match piece {
+        Piece::Span(bytes) | Piece::Id(bytes) | Piece::Added(bytes) => text(&bytes),
+        Piece::Name(Name::Uri, bytes) => format!("[{}]", text(&bytes)),
+        Piece::Name(Name::Task, bytes) => format!("{{{}}}", text(&bytes)),
+    });
+    Ok(pieces.collect())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn names_are_found_at_known_places_wherever_they_are_cut() {
+    for (names, result, expected) in [
+        (
+            Names::Contents,
+            r#"{"uri":"no","contents":[{"text":"\"uri\":","uri":"a\"b"} , {"uri":7,"x":[{"uri":"no"}]}]}"#,
+            r#"{"uri":"no","contents":[{"text":"\"uri\":","uri":["a\"b"]} , {"uri":7,"x":[{"uri":"no"}]}]}"#,
+        ),
+        (Names::Contents, r#"{"contents":[]}"#, r#"{"contents":[]}"#),
+        (Names::Contents, r#"{"contents":[ ],"a":1}"#, r#"{"contents":[ ],"a":1}"#),
+        (Names::Contents, r#"{"contents":["x",1 ,null,{}]}"#, r#"{"contents":["x",1 ,null,{}]}"#),
+        (
+            Names::Content,
+            r#"{"content":[{"type":"resource_link","\u0075ri":"a"},{"resource":{"uri":"b"}}],"structuredContent":{"uri":"no"}}"#,
+            r#"{"content":[{"type":"resource_link","\u0075ri":["a"]},{"resource":{"uri":["b"]}}],"structuredContent":{"uri":"no"}}"#,
+        ),
+        (
+            Names::Messages,
+            r#"{"messages":[{"content":{"resource":{"uri":"a"}}},{"content":[{"uri":"b"}],"uri":"no"}]}"#,
+            r#"{"messages":[{"content":{"resource":{"uri":["a"]}}},{"content":[{"uri":["b"]}],"uri":"no"}]}"#,
+        ),
+        (
+            Names::Task,
+            r#"{"taskId":"t","result":{"taskId":"no","content":[{"uri":"a"}]},"content":[{"uri":"no"}]}"#,
+            r#"{"taskId":{"t"},"result":{"taskId":"no","content":[{"uri":["a"]}]},"content":[{"uri":"no"}]}"#,
+        ),
+        (Names::Task, r#"[{"taskId":"no"}]"#, r#"[{"taskId":"no"}]"#),
+        (Names::Task, "null", "null"),
+    ] {
+        let message = format!(r#"{{"uri":"no","result":{result},"id":1}}"#);
+        let expected = format!(r#"{{"uri":"no","result":{expected},"id":1}}"#);
+        let bytes = message.as_bytes();
+        for cut in 0..=bytes.len() {
+            let chunks = [&bytes[..cut], &bytes[cut..]];
+            assert_eq!(named(names, chunks).as_ref(), Ok(&expected), "{message} at {cut}");
+        }
+        assert_eq!(named(names, bytes.chunks(1)), Ok(expected), "{message} byte by byte");
+    }
+}
+
+#[test]
+fn a_name_that_holds_what_it_names_passes_as_it_is() {
+    for (length, is_name) in [(MAX_NAME - 2, true), (MAX_NAME - 1, false), (3 * MAX_NAME, false)] {
+        let uri = format!(r#""{}""#, "x".repeat(length));
+        let message = format!(r#"{{"result":{{"contents":[{{"uri":{uri}}}]}}}}"#);
+        let shown = if is_name { format!("[{uri}]") } else { uri };
+        let expected = format!(r#"{{"result":{{"contents":[{{"uri":{shown}}}]}}}}"#);
+        for size in [1, 100, MAX_NAME, message.len()] {
+            let found = named(Names::Contents, message.as_bytes().chunks(size));
+            assert_eq!(found.as_ref(), Ok(&expected), "{length} by {size}");
+        }
+    }
+}
+
+#[test]
+fn malformed_results_are_refused_when_names_are_looked_for() {
+    for result in [
+        r#"{"contents":[{"uri":"a"}}"#,
+        r#"{"contents":[{"uri":"a"],1}"#,
+        r#"{"contents":[,]}"#,
+        r#"{"contents":[1,]}"#,
+        r#"{"contents":[1}"#,
+        r#"{"contents":[{"uri""a"}]}"#,
+    ] {
+        let message = format!(r#"{{"result":{result},"id":1}}"#);
+        assert!(named(Names::Contents, [message.as_bytes()]).is_err(), "{message}");
+        assert!(named(Names::Contents, message.as_bytes().chunks(1)).is_err(), "{message}");
     }
 }
 
