@@ -67,8 +67,7 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
 fn profile_directory() -> Result<PathBuf> {
     let executable = env::current_exe().context("the path of this test is unknown")?;
     let directory = executable.parent().context("this test has no directory")?;
-    let within = directory.ends_with("deps") || directory.ends_with("examples");
-    let profile = if within { directory.parent() } else { Some(directory) };
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
 
     profile.map(Path::to_owned).context("this test does not run from a target directory")
 }

@@ -21,8 +21,6 @@ const TOOL_FAILED: i32 = 5;
 pub enum Era {
     /// Those that start with `initialize`.
     Legacy,
-    /// 2026-07-28, or `initialize` if that is refused.
-    Auto,
     /// 2026-07-28 only.
     Modern,
 }
@@ -107,7 +105,6 @@ impl Era {
     fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
-            Self::Auto => "auto",
             Self::Modern => "modern",
         }
     }

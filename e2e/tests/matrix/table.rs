@@ -1,23 +1,26 @@
-//! The table as Markdown.
+//! The table as Markdown, and the one that is checked in.
 
 use std::{fmt::Write as _, fs};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     checks::{Cell, Check, Mark, Note},
-    rows::{ROWS, Row},
+    rows::Row,
     scene::Scene,
 };
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/MATRIX.md");
 
 /// What the table means.
-pub(crate) const PREFACE: &str = "\
+const PREFACE: &str = "\
 # Clients and servers
 
 Every client in the rows uses every server in the columns through one Fairway gateway, at `/sse` or `/mcp`, with a key
-that allows that server. `cargo run -p e2e --example matrix` makes this table.
+that allows that server. A test makes this table and fails where it is another:
+
+    cargo test -p e2e --test matrix                          # compares
+    FAIRWAY_MATRIX=write cargo test -p e2e --test matrix     # writes
 
 A cell has the revision that the client speaks with the gateway, and nine marks:
 
@@ -32,26 +35,27 @@ A cell has the revision that the client speaks with the gateway, and nine marks:
 8. **big result**: 5 MB of text arrive whole.
 9. **100 parallel calls**: each gets its own answer.
 
-`✔` works, `✘` does not, `·` was not reached, and a letter stands for what the client or the server does not do.
+`✔` works; a letter stands for what the client or the server does not do, and why the protocol lets it.
 ";
 
 /// The whole document.
-pub(crate) fn render(scene: &Scene, rows: &[Option<Vec<Cell>>]) -> String {
+pub(crate) fn render(scene: &Scene, rows: &[(&Row, Vec<Cell>)]) -> String {
     let mut text = format!("{PREFACE}\n| |");
     for column in &scene.servers.columns {
         let _ = write!(text, " {} |", column.title);
     }
     text += "\n|---|";
     text += &"---|".repeat(scene.servers.columns.len());
-    for (row, cells) in ROWS.iter().zip(rows) {
+    for (row, cells) in rows {
         let _ = write!(text, "\n| {} |", row.title);
-        for cell in cells.iter().flatten() {
+        for cell in cells {
             let _ = write!(text, " {}<br>`{}` |", cell.revision, marks(cell));
         }
     }
     text += "\n";
     for note in Note::ALL.into_iter().filter(|note| is_used(*note, rows)) {
-        let _ = write!(text, "\n- `{}`: {}", note.letter(), note.text());
+        let (what, clause) = note.text();
+        let _ = write!(text, "\n- `{}`: {what} {clause}", note.letter());
     }
     text + "\n"
 }
@@ -60,8 +64,8 @@ fn marks(cell: &Cell) -> String {
     Check::ALL.into_iter().map(|check| cell.of(check).letter()).collect()
 }
 
-fn is_used(note: Note, rows: &[Option<Vec<Cell>>]) -> bool {
-    let mut cells = rows.iter().flatten().flatten();
+fn is_used(note: Note, rows: &[(&Row, Vec<Cell>)]) -> bool {
+    let mut cells = rows.iter().flat_map(|(_, cells)| cells);
     cells.any(|cell| Check::ALL.into_iter().any(|check| cell.of(check) == Mark::Explained(note)))
 }
 
@@ -79,7 +83,21 @@ pub(crate) fn failures(scene: &Scene, row: &Row, cells: &[Cell]) -> Vec<String> 
     failures
 }
 
-/// Records the document.
-pub(crate) fn write(text: &str) -> Result<()> {
-    Ok(fs::write(RECORDED, text)?)
+/// Fails if this is not the document that is checked in.
+pub(crate) fn compare(scene: &Scene, rows: &[(&Row, Vec<Cell>)]) -> Result<()> {
+    let (recorded, played) = (fs::read_to_string(RECORDED).unwrap_or_default(), render(scene, rows));
+    let known: Vec<&str> = recorded.lines().collect();
+    let new: Vec<&str> = played.lines().filter(|line| !known.contains(line)).collect();
+
+    ensure!(
+        recorded == played,
+        "e2e/MATRIX.md is another table: `FAIRWAY_MATRIX=write cargo test -p e2e --test matrix` writes it. New in it:\n{}",
+        new.join("\n"),
+    );
+    Ok(())
+}
+
+/// Checks the document in.
+pub(crate) fn write(scene: &Scene, rows: &[(&Row, Vec<Cell>)]) -> Result<()> {
+    Ok(fs::write(RECORDED, render(scene, rows))?)
 }

@@ -91,9 +91,10 @@ fn judge(outcome: &Outcome, column: &Column, added: &Example) -> Cell {
         None => Err(anyhow::anyhow!("the conversation ended early")),
     };
     cell.mark(Check::ListChanged, mark(added));
-    for check in [Check::Progress, Check::Cancel, Check::Big, Check::Parallel] {
-        cell.mark(check, Mark::Explained(Note::ClaudeCode));
-    }
+    cell.mark(Check::Progress, Mark::Explained(Note::ProgressUnasked));
+    cell.mark(Check::Cancel, Mark::Explained(Note::CancelledByNobody));
+    cell.mark(Check::Big, Mark::Explained(Note::ResultKept));
+    cell.mark(Check::Parallel, Mark::Explained(Note::OneCallAtATime));
     cell
 }
 

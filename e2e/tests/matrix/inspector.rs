@@ -46,9 +46,9 @@ impl Place<'_> {
         cell.mark(Check::List, Mark::of(self.list()).await);
         cell.mark(Check::Call, Mark::of(self.call(&self.column.kind.call(0), false)).await);
         cell.mark(Check::Error, Mark::of(self.call(&self.column.kind.failure(), true)).await);
-        for check in [Check::Progress, Check::Cancel, Check::ListChanged] {
-            cell.mark(check, Mark::Explained(Note::Inspector));
-        }
+        cell.mark(Check::Progress, Mark::Explained(Note::ProgressUnasked));
+        cell.mark(Check::Cancel, Mark::Explained(Note::CancelledByNobody));
+        cell.mark(Check::ListChanged, Mark::Explained(Note::ShortSession));
         cell.mark(Check::Big, self.big().await);
         cell.mark(Check::Parallel, Mark::of(self.parallel()).await);
         cell
@@ -83,7 +83,7 @@ impl Place<'_> {
     async fn big(&self) -> Mark {
         let size = 5_000_000;
         let Some(big) = self.column.kind.big(size) else {
-            return Mark::Explained(Note::ServerHasNoBigResult);
+            return Mark::Explained(Note::NoBigResult);
         };
         Mark::of(async {
             let text = self.inspector.text(&self.column.tool(big.tool), &big.arguments).await?;

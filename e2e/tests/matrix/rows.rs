@@ -48,7 +48,7 @@ pub(crate) const ROWS: [Row; 19] = [
     row("Claude Code 2.1.328, HTTP", Http, ClaudeCode),
     row("Inspector 2.12.0, SSE", Sse, Inspector(Era::Legacy)),
     row("Inspector 2.12.0, HTTP, `legacy`", Http, Inspector(Era::Legacy)),
-    row("Inspector 2.12.0, HTTP, `auto`", Http, Inspector(Era::Auto)),
+    row("Inspector 2.12.0, HTTP, `modern`", Http, Inspector(Era::Modern)),
     row("Python SDK 1.30.0, SSE", Sse, python(Sdk::V1, Mode::Legacy)),
     row("Python SDK 1.30.0, HTTP", Http, python(Sdk::V1, Mode::Legacy)),
     row("Python SDK 2.3.0, SSE, `auto`", Sse, python(Sdk::V2, Mode::Auto)),

@@ -112,9 +112,8 @@ impl Place<'_> {
                 cell.mark(Check::Cancel, Mark::of(self.cancel(&endless)).await);
             }
             _ => {
-                for check in [Check::Progress, Check::Cancel] {
-                    cell.mark(check, Mark::Explained(Note::ServerIsInstant));
-                }
+                cell.mark(Check::Progress, Mark::Explained(Note::NoProgress));
+                cell.mark(Check::Cancel, Mark::Explained(Note::NothingToCancel));
             }
         }
         cell.mark(Check::ListChanged, Mark::of(self.list_changed()).await);
@@ -233,7 +232,7 @@ impl Place<'_> {
     async fn big(&self) -> Mark {
         let size = if self.small_events { 1_000_000 } else { 5_000_000 };
         let Some(big) = self.column.kind.big(size) else {
-            return Mark::Explained(Note::ServerHasNoBigResult);
+            return Mark::Explained(Note::NoBigResult);
         };
         let check = async {
             let call = self.request(&big).as_digest();
