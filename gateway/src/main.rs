@@ -63,8 +63,8 @@ struct Flags {
 
     /// How many seconds calls under way have to end after SIGTERM. No new clients are taken then, so
     /// let nobody be sent here before.
-    #[arg(long, env = "FAIRWAY_DRAIN_SECONDS", default_value_t = 30)]
-    drain_seconds: u64,
+    #[arg(long, env = "FAIRWAY_DRAIN", default_value_t = 30)]
+    drain: u64,
 
     /// Names by which clients may call the gateway on a loopback address, as a proxy on the same
     /// machine does, besides localhost; `*` is any. Elsewhere any name will do.
@@ -152,8 +152,8 @@ async fn main() -> anyhow::Result<()> {
             gateway.stop().await;
         }
         _ = terminate.recv() => {
-            tracing::info!(seconds = flags.drain_seconds, "gateway is draining");
-            gateway.drain(Duration::from_secs(flags.drain_seconds)).await;
+            tracing::info!(seconds = flags.drain, "gateway is draining");
+            gateway.drain(Duration::from_secs(flags.drain)).await;
         }
     }
     Ok(())

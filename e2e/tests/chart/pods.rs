@@ -71,7 +71,6 @@ fn the_gateway_is_told_what_it_needs() {
             ("FAIRWAY_PEER_LISTEN", "0.0.0.0:9091"),
             ("FAIRWAY_PEERS", "fairway-peers.fairway-system.svc:9091"),
             ("FAIRWAY_DRAIN", drain),
-            ("FAIRWAY_POD_IP", "<status.podIP>"),
             ("FAIRWAY_POD_NAME", "<metadata.name>"),
             ("FAIRWAY_POD_UID", "<metadata.uid>"),
             ("RUST_LOG", log),
