@@ -1,0 +1,151 @@
+//! Clients of one kind: most of their sessions wait, some call.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Result;
+use e2e::{
+    clients::{
+        Transport,
+        install::Sdk,
+        sessions::{Library, Mode, Sessions, Target},
+        stage,
+    },
+    cluster::Release,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::{task::JoinSet, time::interval};
+
+/// Sessions of each kind that wait, and that call.
+const IDLE: usize = 100;
+const CALLING: usize = 10;
+/// How often each session calls.
+const PACE: Duration = Duration::from_millis(500);
+/// A tool of a server that is shared, and of one at which each client has a connection of its own.
+const TOOLS: [&str; 2] = ["tools_echo", "held_echo"];
+
+/// A kind of client.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    library: Library,
+    mode: Mode,
+    transport: Transport,
+    /// Whether its sessions have to outlive their gateways. Over HTTP+SSE the stream is the session, and SDKs do not open
+    /// a second one (Claude Code does).
+    pub(crate) stays: bool,
+}
+
+const fn http(name: &'static str, library: Library, mode: Mode) -> Kind {
+    Kind { name, library, mode, transport: Transport::Http, stays: true }
+}
+
+pub(crate) const KINDS: [Kind; 6] = [
+    http("Python SDK 1.30, HTTP", Library::Python(Sdk::V1), Mode::Legacy),
+    http("Python SDK 2.3, HTTP", Library::Python(Sdk::V2), Mode::Legacy),
+    http("Python SDK 2.3, HTTP of 2026", Library::Python(Sdk::V2), Mode::Auto),
+    http("TypeScript SDK 1.32, HTTP", Library::TypeScript(Sdk::V1), Mode::Legacy),
+    http("TypeScript SDK 2.4, HTTP of 2026", Library::TypeScript(Sdk::V2), Mode::Auto),
+    Kind {
+        name: "Python SDK 1.30, SSE",
+        library: Library::Python(Sdk::V1),
+        mode: Mode::Legacy,
+        transport: Transport::Sse,
+        stays: false,
+    },
+];
+
+/// Open sessions of one kind.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) kind: &'static Kind,
+    pub(crate) idle: Sessions,
+    pub(crate) calling: Arc<Sessions>,
+}
+
+impl Group {
+    pub(crate) async fn open(kind: &'static Kind, release: &Release, key: &str) -> Result<Self> {
+        let endpoint = stage::endpoint(kind.transport, &release.url()?, key);
+        let open = |count: usize| {
+            let targets = vec![Target::Endpoint(endpoint.clone()); count];
+            async move {
+                let sessions = Sessions::start(kind.library, kind.mode, &targets).await?;
+                for session in 0..count {
+                    sessions.opened(session).await?;
+                }
+                anyhow::Ok(sessions)
+            }
+        };
+        Ok(Self { kind, idle: open(IDLE).await?, calling: Arc::new(open(CALLING).await?) })
+    }
+
+    /// The sessions that cannot call any more, and why.
+    pub(crate) async fn lost(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        for sessions in [&self.idle, &*self.calling] {
+            let calls = (0..sessions.count()).map(|session| async move {
+                for tool in TOOLS {
+                    sessions.call(session, tool, json!({"message": "still here"})).await?;
+                }
+                anyhow::Ok(())
+            });
+            let failed = join_all(calls).await.into_iter().filter_map(Result::err);
+            lost.extend(failed.map(|error| format!("{error:#}")));
+        }
+        lost
+    }
+
+    /// Calls that go on until they are stopped.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let mut callers = JoinSet::new();
+        for session in 0..self.calling.count() {
+            let sessions = self.calling.clone();
+            let (stop, answered) = (stop.clone(), answered.clone());
+            callers.spawn(async move {
+                let (mut failed, mut pace) = (Vec::new(), interval(PACE));
+                for tool in TOOLS.iter().cycle() {
+                    pace.tick().await;
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    match sessions.call(session, tool, json!({"message": "on"})).await {
+                        Ok(_) => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => failed.push(format!("{tool}: {error:#}")),
+                    }
+                }
+                failed
+            });
+        }
+        Traffic { stop, answered, callers }
+    }
+}
+
+/// Calls under way.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    callers: JoinSet<Vec<String>>,
+}
+
+impl Traffic {
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How many were answered, and what became of the others.
+    pub(crate) async fn stop(self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let failed = self.callers.join_all().await.concat();
+        (self.answered.load(Ordering::Relaxed), failed)
+    }
+}
