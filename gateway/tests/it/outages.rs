@@ -149,7 +149,8 @@ async fn a_connection_that_is_never_made_is_given_up() {
 async fn answers_that_break_off_name_the_server_and_only_harmless_calls_are_sent_again() {
     let fixture = Fixture::start().await;
     fixture.offer_definitions(vec![replayable("read"), tool("write")]);
-    let stage = Stage::start(&[fixture.manifest("breaking")]).await;
+    let manifest = fixture.manifest_with("breaking", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("breaking", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
 
@@ -185,7 +186,8 @@ async fn answers_that_break_off_name_the_server_and_only_harmless_calls_are_sent
 #[tokio::test]
 async fn nonsense_is_told_as_the_servers() {
     let fixture = Fixture::start().await;
-    let stage = Stage::start(&[fixture.manifest("odd")]).await;
+    let manifest = fixture.manifest_with("odd", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("odd", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
     let result = r#"{"content":[{"type":"text","text":"stolen"}]}"#;
