@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 
 use crate::support::client::{Client, Session, hello, request};
 use crate::support::fixture::{Fixture, json_reply, reply};
+use crate::support::full::Full;
 use crate::support::manifests::server_with;
 use crate::support::stage::Stage;
 
@@ -20,7 +21,7 @@ use crate::support::stage::Stage;
 struct Sick {
     urls: Vec<String>,
     _hanging: TcpListener,
-    _full: (TcpListener, Vec<TcpStream>),
+    _full: Full,
     _slow: Fixture,
     _failing: Fixture,
 }
@@ -30,7 +31,7 @@ impl Sick {
     /// answer a byte at a time, and that fail.
     async fn start() -> Self {
         let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let full = full_backlog().await;
+        let full = Full::bind("127.0.0.1:0".parse().unwrap()).await;
         let (slow, failing) = (Fixture::start().await, Fixture::start().await);
         for method in ["initialize", "server/discover"] {
             slow.on(method, |_| async { json_reply(a_byte_at_a_time()) });
@@ -41,28 +42,13 @@ impl Sick {
         let urls = [
             "http://127.0.0.1:1/mcp".to_owned(),
             format!("http://{}/mcp", hanging.local_addr().unwrap()),
-            format!("http://{}/mcp", full.0.local_addr().unwrap()),
+            full.url(),
             slow.url(),
             failing.url(),
         ];
         let urls = urls.iter().chain(&urls).cloned().collect();
         Self { urls, _hanging: hanging, _full: full, _slow: slow, _failing: failing }
     }
-}
-
-/// A listener with a full backlog: further connections hang.
-async fn full_backlog() -> (TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut kept = Vec::new();
-    while let Ok(Ok(stream)) =
-        timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-    {
-        kept.push(stream);
-    }
-    (listener, kept)
 }
 
 fn a_byte_at_a_time() -> Body {
@@ -97,13 +83,16 @@ async fn measure(client: &Client, session: &Session) -> [Duration; 2] {
     [initialize, began.elapsed()]
 }
 
-fn p99(times: &mut [Duration]) -> Duration {
+fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() * 99 / 100]
 }
 
-const ROUNDS: usize = 9;
-const REQUESTS: usize = 200;
+/// What one pause of a thread costs where others run: on a busy machine a hundredth of all requests
+/// or a little less meets one. Who waits for a sick server waits far longer.
+const PAUSE: Duration = Duration::from_millis(5);
+/// So many that twenty of them are beyond the p99: one pause of the machine does not decide.
+const REQUESTS: usize = 2000;
 
 #[tokio::test]
 async fn ten_of_twenty_servers_that_are_sick_from_the_start_slow_no_list_and_no_greeting() {
@@ -118,26 +107,27 @@ async fn ten_of_twenty_servers_that_are_sick_from_the_start_slow_no_list_and_no_
         }
     }
 
-    let mut ratios: [Vec<f64>; 2] = Default::default();
-    for _ in 0..ROUNDS {
-        // Times of each, in turns, so that whatever else runs meets both.
-        let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
-        for _ in 0..REQUESTS {
-            for (times, (_, client, session)) in times.iter_mut().zip(&stages) {
-                let measured = measure(client, session).await;
-                times.iter_mut().zip(measured).for_each(|(times, time)| times.push(time));
-            }
-        }
-        let [mut well, mut half] = times;
-        for (ratios, (well, half)) in ratios.iter_mut().zip(well.iter_mut().zip(&mut half)) {
-            ratios.push(p99(half).as_secs_f64() / p99(well).as_secs_f64());
+    // Times of each, in turns, so that whatever else this machine does meets both.
+    let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
+    for _ in 0..REQUESTS {
+        for (times, (_, client, session)) in times.iter_mut().zip(&stages) {
+            let measured = measure(client, session).await;
+            times.iter_mut().zip(measured).for_each(|(times, time)| times.push(time));
         }
     }
 
-    for (what, mut ratios) in ["initialize", "tools/list"].into_iter().zip(ratios) {
-        ratios.sort_unstable_by(f64::total_cmp);
-        println!("{what}: p99 with ten sick servers to that with none, by round: {ratios:.2?}");
-        assert!(ratios[ROUNDS / 2] <= 1.5, "{what}: {ratios:.2?}");
+    let [well, half] = times;
+    for (what, (well, half)) in ["initialize", "tools/list"].iter().zip(well.into_iter().zip(half))
+    {
+        let (well, half) = (p99(well), p99(half));
+        let ratio = half.as_secs_f64() / well.as_secs_f64();
+        println!(
+            "{what}: p99 {half:.2?} with ten sick servers, {well:.2?} with none: {ratio:.2} x"
+        );
+        assert!(
+            half <= well.mul_f64(1.5) + PAUSE,
+            "{what}: {half:?} with ten sick servers, {well:?} with none"
+        );
     }
     let (stage, _, session) = &stages[1];
     for number in 0..10 {
