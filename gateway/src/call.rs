@@ -16,7 +16,7 @@ use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{CANCELLED, UPSTREAM, error_response};
 use mcp::tool::cancelled;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 mod ask;
@@ -39,8 +39,9 @@ use crate::table::Table;
 use crate::telemetry::Outcome;
 use crate::upstream::exchange::{Exchange, Item};
 use crate::upstream::fault::{Fault, Told};
+use crate::upstream::gate::{Place as Seat, Waiting};
 use crate::upstream::leg::{Leg, Outbound};
-use crate::upstream::{Slot, Upstream};
+use crate::upstream::{Admission, Slot, Upstream};
 
 /// How often the bounds on time, and whether the key is still good, are looked at: a key that is
 /// revoked ends its calls within 1 s (DESIGN §4).
@@ -105,6 +106,7 @@ pub(crate) struct Call {
     caller: Caller,
     upstream: Arc<Upstream>,
     slot: Arc<Slot>,
+    admission: Admission,
     commons: Commons,
     stage: Stage,
     /// What the client is to see before anything else.
@@ -119,6 +121,7 @@ pub(crate) struct Call {
     questions: Option<mpsc::Receiver<Bytes>>,
     /// What the client was asked under its own session: withdrawn with the call.
     asked: Vec<(Arc<Home>, u64)>,
+    /// Sent again because the server had forgotten the session.
     replayed: bool,
     /// Its server was listed again because it wanted other headers.
     relisted: bool,
@@ -141,6 +144,8 @@ pub(crate) struct Call {
 }
 
 enum Stage {
+    /// As many calls as the server takes are under way.
+    Waiting(Waiting),
     /// A leg is being opened.
     Opening(BoxFuture<'static, Result<Arc<Leg>, Fault>>),
     /// The request is out.
@@ -172,7 +177,7 @@ impl Call {
     pub(crate) fn start(
         order: Order,
         caller: Caller,
-        (upstream, slot): (Arc<Upstream>, Arc<Slot>),
+        (upstream, slot, admission): (Arc<Upstream>, Arc<Slot>, Admission),
         commons: Commons,
     ) -> Self {
         let now = Instant::now();
@@ -181,6 +186,7 @@ impl Call {
             caller,
             upstream,
             slot,
+            admission,
             commons,
             stage: Stage::Over,
             ready: VecDeque::new(),
@@ -209,6 +215,14 @@ impl Call {
     }
 
     fn begin(&mut self) {
+        match self.admission.enter() {
+            Ok(None) => self.set_out(),
+            Ok(Some(waiting)) => self.stage = Stage::Waiting(waiting),
+            Err(fault) => self.stage = Stage::Opening(Box::pin(std::future::ready(Err(fault)))),
+        }
+    }
+
+    fn set_out(&mut self) {
         match self.slot.current() {
             Some(leg) => {
                 if let Err(fault) = self.send(leg) {
@@ -257,6 +271,17 @@ impl Call {
             self.replayed = true;
             self.open(broken);
         }
+    }
+
+    /// Sends the request again after a pause, if that may help and the server's budget has it.
+    fn retry(&mut self, broken: Option<Arc<Leg>>, fault: &Fault) -> bool {
+        let Some(pause) = self.admission.again(fault) else { return false };
+        let (slot, upstream) = (self.slot.clone(), self.upstream.clone());
+        self.stage = Stage::Opening(Box::pin(async move {
+            sleep(pause).await;
+            slot.open(&upstream, broken.as_ref()).await
+        }));
+        true
     }
 
     /// The next thing for the client to see. Not to be called once the call is over.
@@ -314,6 +339,15 @@ impl Call {
     /// One step; `None` when there is another to make.
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         match &mut self.stage {
+            Stage::Waiting(waiting) => {
+                let waited = ready!(waiting.as_mut().poll(cx));
+                self.active = Instant::now();
+                if let Err(fault) = self.admission.seat(waited) {
+                    return Poll::Ready(Some(self.fail(&fault)));
+                }
+                self.set_out();
+                Poll::Ready(None)
+            }
             Stage::Opening(opening) => {
                 let opened = ready!(opening.as_mut().poll(cx));
                 self.active = Instant::now();
@@ -321,7 +355,10 @@ impl Call {
                     if fault.is_outage() {
                         self.upstream.refresh();
                     }
-                    return Poll::Ready(Some(self.fail(&fault)));
+                    // The request never left.
+                    if !self.retry(None, &fault) {
+                        return Poll::Ready(Some(self.fail(&fault)));
+                    }
                 }
                 Poll::Ready(None)
             }
@@ -424,15 +461,19 @@ impl Call {
         let (leg, id) = match &self.stage {
             Stage::Running(running) => (&running.leg, running.id),
             Stage::Resuming(_, leg, id) => (leg, *id),
-            Stage::Opening(_) | Stage::Asking(_) | Stage::Relisting(_) | Stage::Over => return,
+            Stage::Waiting(_)
+            | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Relisting(_)
+            | Stage::Over => return,
         };
         if leg.era() == Era::Legacy {
             self.upstream.tell(leg, cancelled(id).into());
         }
     }
 
-    /// Sends the request once more where that is safe: if the server did not take it, or if it may
-    /// be called twice. Never once a part of the answer is out.
+    /// Sends the request again where that is safe: if the server did not take it, or if it may be
+    /// called twice. Never once a part of the answer is out.
     fn recover(&mut self, fault: Fault) -> Option<Event> {
         if fault.is_outage() {
             self.upstream.refresh();
@@ -440,18 +481,21 @@ impl Call {
         let Stage::Running(running) = &self.stage else {
             return Some(self.fail(&fault));
         };
-        let again = match &fault {
-            Fault::SessionLost => true,
-            Fault::Closed(_) => self.order.replayable && !running.exchange.has_begun(),
-            _ => false,
-        };
-        if !again || self.replayed || self.committed || self.cancelled_at.is_some() {
+        if self.committed || self.cancelled_at.is_some() {
             return Some(self.fail(&fault));
         }
         let lost = fault == Fault::SessionLost || running.leg.is_closed();
         let broken = lost.then(|| running.leg.clone());
-        self.reopen(broken, fault);
-        None
+        let again = match &fault {
+            Fault::SessionLost if !self.replayed => {
+                self.reopen(broken, fault);
+                return None;
+            }
+            Fault::Unreachable(_) => true,
+            Fault::Status(_) => self.order.replayable,
+            _ => self.order.replayable && !running.exchange.has_begun(),
+        };
+        if again && self.retry(broken, &fault) { None } else { Some(self.fail(&fault)) }
     }
 
     fn cancelled(&mut self) -> Event {
@@ -479,9 +523,10 @@ impl Call {
             return Some(self.end_with(answer, Outcome::Failed));
         }
         let timeouts = self.upstream.entry().timeouts;
+        let waits = self.waits_for_client() || matches!(self.stage, Stage::Waiting(_));
         let fault = if now >= self.started + timeouts.total {
             Fault::TooSlow(timeouts.total.as_secs().max(1))
-        } else if now >= self.active + timeouts.request && !self.waits_for_client() {
+        } else if now >= self.active + timeouts.request && !waits {
             Fault::Silent(timeouts.request.as_secs().max(1))
         } else if !self.late && now >= self.started + SOON {
             self.late = true;
@@ -490,10 +535,15 @@ impl Call {
             return None;
         };
         self.cancel_upstream();
+        if waits {
+            // Whatever takes so long, it is not the server.
+            self.admission.abstain();
+        }
         Some(self.fail(&fault))
     }
 
     fn fail(&mut self, fault: &Fault) -> Event {
+        self.admission.failed(fault);
         let entry = self.upstream.entry();
         tracing::warn!(namespace = %entry.namespace, server = %entry.name, reason = fault.reason(), %fault, "call failed");
         let outcome = match fault {
@@ -524,6 +574,10 @@ impl Call {
             home.withdraw(question);
         }
         self.outcome = Some(outcome);
+        if matches!(outcome, Outcome::Ok | Outcome::Error) {
+            self.admission.well();
+        }
+        drop(self.admission.leave());
         self.upstream.metrics.count(outcome);
         self.upstream.metrics.duration.observe(self.started.elapsed().as_secs_f64());
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
@@ -531,7 +585,7 @@ impl Call {
             && running.exchange.has_remainder()
             && matches!(outcome, Outcome::Ok | Outcome::Error)
         {
-            drain(running, REMAINDER, REMAINDER, None);
+            drain(running, REMAINDER, REMAINDER, [None, None]);
         }
     }
 
@@ -562,17 +616,19 @@ impl Drop for Call {
             if let Stage::Running(running) = stage
                 && running.leg.era() == Era::Legacy
             {
-                drain(running, FAREWELL, FAREWELL, None);
+                drain(running, FAREWELL, FAREWELL, [None, None]);
             }
             return;
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let timeouts = self.upstream.entry().timeouts;
         let left = timeouts.total.saturating_sub(self.started.elapsed());
+        // The server works on it as before.
+        let seat = self.admission.leave();
         self.finish(Outcome::ClientGone);
         if let Stage::Running(running) = stage {
             match self.upstream.drain() {
-                Some(place) => drain(running, timeouts.request, left, Some(place)),
+                Some(place) => drain(running, timeouts.request, left, [Some(place), seat]),
                 // Clients that call and leave, again and again: bounded before it is polite.
                 None => self.upstream.tell(&running.leg, cancelled(running.id).into()),
             }
@@ -580,17 +636,12 @@ impl Drop for Call {
     }
 }
 
-/// Reads the rest and drops it. Holds the leg and its place for so long, and ends after a silence of
+/// Reads the rest and drops it. Holds the leg and its places for so long, and ends after a silence of
 /// `idle` or when `total` is over.
-fn drain(
-    mut running: Box<Running>,
-    idle: Duration,
-    total: Duration,
-    place: Option<OwnedSemaphorePermit>,
-) {
+fn drain(mut running: Box<Running>, idle: Duration, total: Duration, places: [Option<Seat>; 2]) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(timeout(total, async move {
-        let _place = place;
+        let _places = places;
         loop {
             let next = std::future::poll_fn(|cx| running.exchange.poll_next(cx));
             match timeout(idle, next).await {

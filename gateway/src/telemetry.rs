@@ -77,6 +77,32 @@ struct RelayLabels {
     outcome: Relay,
 }
 
+/// Why a call was not sent to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    /// It is known to be away.
+    Unreachable,
+    /// Its circuit breaker is open.
+    Open,
+    /// As many calls as it takes are under way.
+    Busy,
+}
+
+impl Refusal {
+    const ALL: [Self; 3] = [Self::Unreachable, Self::Open, Self::Busy];
+}
+
+impl EncodeLabelValue for Refusal {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::Unreachable => "unreachable",
+            Self::Open => "open",
+            Self::Busy => "busy",
+        };
+        text.encode(encoder)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ServerLabels {
     namespace: String,
@@ -88,6 +114,13 @@ struct CallLabels {
     namespace: String,
     server: String,
     outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    namespace: String,
+    server: String,
+    reason: Refusal,
 }
 
 type Durations = Family<ServerLabels, Histogram, fn() -> Histogram>;
@@ -102,6 +135,10 @@ pub(crate) struct Telemetry {
     relays: Family<RelayLabels, Counter>,
     /// Other gateways that serve.
     pub(crate) peers: Gauge,
+    breakers: Family<ServerLabels, Gauge>,
+    refusals: Family<RefusalLabels, Counter>,
+    retries: Family<ServerLabels, Counter>,
+    retries_refused: Family<ServerLabels, Counter>,
     /// Streams to clients that are open: GET and HTTP+SSE.
     pub(crate) streams: Gauge,
     /// Connections of clients.
@@ -123,11 +160,24 @@ pub(crate) struct CallMetrics {
     pub(crate) duration: Histogram,
     /// 1 while connected.
     pub(crate) up: Gauge,
+    /// 0 closed, 1 half open, 2 open.
+    pub(crate) breaker: Gauge,
+    refusals: [Counter<u64, AtomicU64>; 3],
+    /// Calls that were sent again.
+    pub(crate) retries: Counter,
+    /// Calls that were not, because the budget was spent.
+    pub(crate) retries_refused: Counter,
 }
 
 impl CallMetrics {
     pub(crate) fn count(&self, outcome: Outcome) {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: Refusal) {
+        if let Some(counter) = self.refusals.get(reason as usize) {
             counter.inc();
         }
     }
@@ -140,8 +190,10 @@ impl Telemetry {
         // 0.5 ms to 17 min: from a local tool to the longest call allowed.
         let durations: Durations =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 21)));
-        let up = Family::default();
         let (relays, peers) = (Family::default(), Gauge::default());
+        let (up, breakers) = (Family::default(), Family::default());
+        let refusals = Family::default();
+        let (retries, retries_refused) = (Family::default(), Family::default());
         let (streams, connections) = (Gauge::default(), Gauge::default());
         let (sessions, unauthorized) = (Counter::default(), Counter::default());
         let rejected = Gauge::default();
@@ -155,6 +207,22 @@ impl Telemetry {
         registry.register("upstream_up", "Whether a server is connected", up.clone());
         registry.register("relays", "Requests passed to other gateways", relays.clone());
         registry.register("peers", "Other gateways that serve", peers.clone());
+        registry.register(
+            "upstream_breaker",
+            "Circuit breaker of a server: 0 closed, 1 half open, 2 open",
+            breakers.clone(),
+        );
+        registry.register(
+            "upstream_refusals",
+            "Calls that were not sent to their server, by reason",
+            refusals.clone(),
+        );
+        registry.register("upstream_retries", "Calls that were sent again", retries.clone());
+        registry.register(
+            "upstream_retries_refused",
+            "Calls that were not sent again because the budget was spent",
+            retries_refused.clone(),
+        );
         registry.register("streams", "Open streams to clients", streams.clone());
         registry.register("connections", "Open connections of clients", connections.clone());
         registry.register("sessions", "Sessions begun", sessions.clone());
@@ -176,6 +244,10 @@ impl Telemetry {
             up,
             relays,
             peers,
+            breakers,
+            refusals,
+            retries,
+            retries_refused,
             streams,
             connections,
             sessions,
@@ -201,6 +273,12 @@ impl Telemetry {
             }),
             duration: self.durations.get_or_create_owned(&labels),
             up: self.up.get_or_create_owned(&labels),
+            breaker: self.breakers.get_or_create_owned(&labels),
+            refusals: Refusal::ALL.map(|reason| {
+                self.refusals.get_or_create_owned(&refusal_labels(namespace, server, reason))
+            }),
+            retries: self.retries.get_or_create_owned(&labels),
+            retries_refused: self.retries_refused.get_or_create_owned(&labels),
         }
     }
 
@@ -213,8 +291,15 @@ impl Telemetry {
         for outcome in Outcome::ALL {
             self.calls.remove(&call_labels(namespace, server, outcome));
         }
-        self.durations.remove(&labels(namespace, server));
-        self.up.remove(&labels(namespace, server));
+        for reason in Refusal::ALL {
+            self.refusals.remove(&refusal_labels(namespace, server, reason));
+        }
+        let labels = labels(namespace, server);
+        self.durations.remove(&labels);
+        self.up.remove(&labels);
+        self.breakers.remove(&labels);
+        self.retries.remove(&labels);
+        self.retries_refused.remove(&labels);
     }
 }
 
@@ -224,4 +309,8 @@ fn labels(namespace: &Namespace, server: &ServerName) -> ServerLabels {
 
 fn call_labels(namespace: &Namespace, server: &ServerName, outcome: Outcome) -> CallLabels {
     CallLabels { namespace: namespace.to_string(), server: server.to_string(), outcome }
+}
+
+fn refusal_labels(namespace: &Namespace, server: &ServerName, reason: Refusal) -> RefusalLabels {
+    RefusalLabels { namespace: namespace.to_string(), server: server.to_string(), reason }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use crds::SessionMode;
 use gateway_core::report::{ServerId, ServerReport, ServerState};
@@ -14,10 +14,14 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use mcp::Era;
 use mcp::modern::declares_extension;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{CallMetrics, Telemetry};
+use crate::telemetry::{CallMetrics, Refusal, Telemetry};
 
+mod admission;
+mod breaker;
+mod budget;
 mod client;
 mod connection;
 mod connector;
@@ -25,6 +29,7 @@ mod ear;
 mod egress;
 pub(crate) mod exchange;
 pub(crate) mod fault;
+pub(crate) mod gate;
 mod hello;
 pub(crate) mod leg;
 mod lists;
@@ -39,6 +44,7 @@ mod trust;
 pub(crate) mod unasked;
 mod watchers;
 
+pub(crate) use admission::Admission;
 pub(crate) use client::{Body, HttpClient, Template};
 pub(crate) use connector::Connector;
 pub(crate) use egress::Egress;
@@ -49,8 +55,11 @@ pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
 pub(crate) use watchers::{Ear, Subject, Watch, Watched, Watchers};
 
+use breaker::Breaker;
+use budget::Budget;
 use client::Sending;
 use fault::Fault;
+use gate::Gate;
 use leg::Leg;
 use lodger::Lodger;
 use slot::Of;
@@ -108,6 +117,14 @@ pub(crate) struct Upstream {
     clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
     /// Places for answers that nobody reads.
     drains: Arc<Semaphore>,
+    breaker: Breaker,
+    /// Why the breaker opened last.
+    tripped: ArcSwapOption<String>,
+    budget: Budget,
+    /// `None` where calls are not bounded.
+    gate: ArcSwapOption<Gate>,
+    /// What the times of breaker and budget begin with.
+    made: Instant,
     stop: CancellationToken,
     pub(crate) metrics: CallMetrics,
 }
@@ -120,11 +137,19 @@ impl Upstream {
         stop: CancellationToken,
         telemetry: &Telemetry,
     ) -> Arc<Self> {
+        let metrics = telemetry.calls_of(&entry.namespace, &entry.name);
+        // It may stand in the place of one whose breaker was open.
+        metrics.breaker.set(0);
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
             http: HttpClient::new(Connector::new(&entry.endpoint, egress, entry.timeouts.connect)),
-            metrics: telemetry.calls_of(&entry.namespace, &entry.name),
+            metrics,
+            breaker: Breaker::new(),
+            tripped: ArcSwapOption::empty(),
+            budget: Budget::new(),
+            gate: ArcSwapOption::from(entry.max_concurrency.map(|max| Arc::new(Gate::new(max)))),
+            made: Instant::now(),
             entry: ArcSwap::new(entry),
             link: AtomicU8::new(0),
             modern: AtomicBool::new(false),
@@ -234,6 +259,7 @@ impl Upstream {
         lodger: impl FnOnce() -> Lodger,
     ) -> Result<Option<Arc<Slot>>, Fault> {
         if !self.standing.is_available() {
+            self.metrics.refused(Refusal::Unreachable);
             self.refresh();
             return Err(self.outage());
         }
@@ -409,6 +435,7 @@ impl Upstream {
                 State::Connected { .. } => ServerState::Connected,
                 State::Unreachable { reason } => ServerState::Unreachable(reason.clone()),
             },
+            breaker: self.tripped().map(|(_, why)| why),
             about: self.standing.about().map(|about| (*about).clone()),
             tools: self.standing.listed().map(|listed| listed.report()),
         }

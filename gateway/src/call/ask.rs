@@ -243,6 +243,8 @@ impl Call {
             asking.methods.push((key.into_owned(), method.into_owned()));
         }
         self.stage = Stage::Asking(Box::new(asking));
+        // The server has nothing to do until it is sent again.
+        drop(self.admission.leave());
         // The client sees a sign of life at once, and the questions next.
         self.ready.pop_front().unwrap_or(Event::Late)
     }

@@ -62,6 +62,15 @@ struct Server<'a> {
     tools: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Why its calls are refused for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<Breaker>,
+}
+
+#[derive(Serialize)]
+struct Breaker {
+    state: &'static str,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -119,7 +128,9 @@ pub(crate) fn readiness(
                 ServerState::Connected { tools } => ("connected", Some(*tools), None),
                 ServerState::Unreachable { reason } => ("unreachable", None, Some(reason.clone())),
             };
-            Server { namespace: namespace.as_str(), name: name.as_str(), state, tools, reason }
+            let (namespace, name) = (namespace.as_str(), name.as_str());
+            let breaker = upstream.tripped().map(|(state, reason)| Breaker { state, reason });
+            Server { namespace, name, state, tools, reason, breaker }
         })
         .collect();
     servers.sort_by_key(|server| (server.namespace, server.name));

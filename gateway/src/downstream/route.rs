@@ -290,7 +290,8 @@ pub(super) fn start(
         homes: &app.homes,
         fleet: &app.fleet,
     };
-    let slot = upstream.slot(&visitor).map_err(|fault| {
+    let admitted = upstream.slot(&visitor).and_then(|slot| Ok((slot, upstream.admit()?)));
+    let (slot, admission) = admitted.map_err(|fault| {
         let told = Told(server.1.as_str(), &fault).to_string();
         refuse(asked.id, UPSTREAM, &told)
     })?;
@@ -315,7 +316,7 @@ pub(super) fn start(
     };
     let (principal, scope) = (principal.clone(), scope.clone());
     let caller = Caller { client, principal, scope, streams, registration };
-    let place = (upstream.clone(), slot);
+    let place = (upstream.clone(), slot, admission);
     let commons =
         Commons { table: app.table.clone(), homes: app.homes.clone(), sealer: app.sealer.clone() };
     Ok(Call::start(order, caller, place, commons))

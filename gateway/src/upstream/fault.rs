@@ -38,6 +38,17 @@ pub(crate) enum Fault {
     /// Bounds on our side.
     #[error("has too many sessions of this key open")]
     Crowded,
+    /// Its breaker is open, or one call is under way that decides.
+    #[error("is not called for now, because {why}")]
+    Suspended {
+        /// What tripped it.
+        why: String,
+        /// Until a call is let through; 0 while one is.
+        seconds: u64,
+    },
+    /// As many calls as it takes are under way, and as many as may wait.
+    #[error("has as many calls under way as it takes, which is {0}")]
+    Busy(u32),
     /// What the protocol revision of the client has no words for.
     #[error("wants {0}")]
     Unknowable(&'static str),
@@ -63,6 +74,8 @@ impl Fault {
             Self::TooLarge(_) => "too_large",
             Self::Silent(_) | Self::TooSlow(_) => "timeout",
             Self::Crowded => "crowded",
+            Self::Suspended { .. } => "suspended",
+            Self::Busy(_) => "busy",
             Self::Unknowable(_) => "unknowable",
         }
     }
@@ -70,6 +83,34 @@ impl Fault {
     /// Whether the server itself, not one call, is in trouble.
     pub(crate) const fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Closed(_) | Self::SessionLost)
+    }
+
+    /// Whether it counts for the breaker. What a server answers to one call says nothing of others.
+    pub(crate) fn is_sick(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Closed(_) => true,
+            Self::Status(status) => status.is_server_error(),
+            _ => self.is_timeout(),
+        }
+    }
+
+    /// Whether the server took too long.
+    pub(crate) const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::TooSlow(_))
+    }
+
+    /// Whether another attempt may find it over. A timeout is not: the client has waited enough.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Closed(_) => true,
+            Self::Status(status) => matches!(
+                *status,
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            _ => false,
+        }
     }
 }
 
@@ -80,6 +121,9 @@ impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(server, fault) = self;
         write!(f, "MCP server \"{server}\" {fault}. ")?;
+        if let Fault::Suspended { seconds: seconds @ 1.., .. } = fault {
+            return write!(f, "Try again in {seconds} s, or go on without its tools.");
+        }
         f.write_str(match fault {
             Fault::TooLarge(_) => "Ask for less at a time.",
             Fault::Silent(_) | Fault::TooSlow(_) => {
@@ -89,6 +133,10 @@ impl fmt::Display for Told<'_> {
                 "The call may have had an effect; check before repeating it. Other servers work."
             }
             Fault::Crowded => "Close other sessions or try again later.",
+            Fault::Suspended { .. } => {
+                "One call finds out now whether it works again; try again in a moment."
+            }
+            Fault::Busy(_) => "Try again in some seconds; other servers work.",
             Fault::Unknowable(_) => "This cannot be done from here; go on without it.",
             Fault::Unreachable(_)
             | Fault::SessionLost

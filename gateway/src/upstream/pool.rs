@@ -45,7 +45,7 @@ impl Pool {
             let entry = entries.server(&id.0, &id.1);
             match (self.upstreams.get(id), entry) {
                 (Some(upstream), Some(entry)) if upstream.serves(entry) => {
-                    upstream.entry.store(entry.clone());
+                    upstream.renew(entry);
                 }
                 (_, Some(entry)) => {
                     let started = self.start(entry);

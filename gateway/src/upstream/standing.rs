@@ -169,7 +169,8 @@ impl Standing {
         }
     }
 
-    fn tell(&self) {
+    /// Says that there is news.
+    pub(super) fn tell(&self) {
         self.news.tell(&self.changed);
     }
 }

@@ -104,7 +104,7 @@ fn reason(fault: &Fault) -> String {
 }
 
 /// 75 to 125 % of a time, so that many gateways do not knock at once.
-fn jittered(time: Duration) -> Duration {
+pub(super) fn jittered(time: Duration) -> Duration {
     let mut random = [0];
     // Without randomness there is no jitter, which harms nothing.
     let _ = aws_lc_rs::rand::fill(&mut random);
@@ -216,6 +216,7 @@ async fn keep(
     backoff: &mut Duration,
 ) -> Result<(), Fault> {
     let mut ear = Ear::open(upstream).await?;
+    upstream.forgive();
     let mut next_sweep = Instant::now() + SWEEP;
     // When the server is to be told what is watched now.
     let (mut watch_at, mut watched_at) = (None, Instant::now());
@@ -238,8 +239,10 @@ async fn keep(
         }
         upstream.enter(State::Connected { tools });
         upstream.standing.end_list();
+        upstream.listed();
         let next_poll = Instant::now() + jittered(ear.poll_interval());
         let soonest = Instant::now() + PACE;
+        let heals_at = upstream.heals_at();
         loop {
             tokio::select! {
                 biased;
@@ -265,6 +268,7 @@ async fn keep(
                     }
                 }
                 () = sleep_until(next_poll) => break,
+                () = sleep_until(heals_at.unwrap_or(next_poll)), if heals_at.is_some() => break,
             }
         }
         sleep_until(soonest).await;

@@ -124,6 +124,37 @@ async fn a_server_that_goes_has_its_legs_closed() {
         .await;
 }
 
+/// A server of a new version at another address: new calls go there at once, and the old one has
+/// each leg closed when its last call is over.
+#[tokio::test]
+async fn a_server_that_moves_drains() {
+    let (old, stage) = stateful().await;
+    let new = Fixture::with_sessions().await;
+    let (busy, idle) =
+        (Session::open(&stage.alice(), "/mcp").await, Session::open(&stage.alice(), "/mcp").await);
+    assert_eq!(text(&idle.call("work", json!({})).await), "done");
+    let idle_leg = busy_leg(&old, 1).await;
+    let gate = old.hold("tools/call");
+
+    let (answer, leg) = tokio::join!(busy.call("work", json!({})), async {
+        let leg = busy_leg(&old, 2).await;
+        stage.write("rest.yaml", &new.manifest("stateful"));
+        is_deleted(&old, &idle_leg).await;
+        assert_eq!(text(&idle.call("work", json!({})).await), "done");
+        // The session that has a call at the old one begins another at the new one.
+        assert_eq!(text(&busy.call("work", json!({})).await), "done");
+        assert_eq!(new.seen_of("tools/call").len(), 2);
+        assert!(old.sessions().contains(&leg), "a leg ended under its call");
+        gate.cancel();
+        leg
+    });
+
+    assert_eq!(text(&answer), "done");
+    is_deleted(&old, &leg).await;
+    assert!(old.sessions().is_empty());
+    assert_eq!(old.seen_of("tools/call").len(), 2);
+}
+
 #[tokio::test]
 async fn a_session_that_the_server_forgot_is_begun_anew_and_the_call_sent_again() {
     let error = r#""error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#;

@@ -8,11 +8,14 @@ mod support;
 
 mod admin;
 mod auth;
+mod breaker;
 mod bridge;
 mod cluster;
 mod credentials;
 mod egress;
+mod fairness;
 mod features;
+mod gate;
 mod headers;
 mod input;
 mod large;

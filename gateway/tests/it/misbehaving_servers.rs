@@ -58,7 +58,8 @@ async fn modern_call(client: &Client, tool: &str) -> Value {
 async fn nonsense_of_a_modern_server_is_told_as_the_servers_to_clients_of_both_eras() {
     let fixture = Fixture::start().await;
     modern(&fixture);
-    let stage = Stage::start(&[fixture.manifest("odd")]).await;
+    let manifest = fixture.manifest_with("odd", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("odd", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
     let foreign = r#"{"jsonrpc":"2.0","id":"x","result":{"content":[],"secret":"stolen"}}"#;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::support::client::{Session, Sse, fault, text};
@@ -12,6 +12,7 @@ use crate::support::fixture::{
     Fixture, Part, Seen, body, done_text, event, event_stream, json_reply, part, replayable, reply,
     tool,
 };
+use crate::support::full::Full;
 use crate::support::manifests::{server, server_with};
 use crate::support::stage::{Stage, everything};
 use crate::support::{eventually, within_time};
@@ -125,31 +126,47 @@ async fn a_server_that_never_answers_is_told_apart_and_delays_nobody() {
 
 #[tokio::test]
 async fn a_connection_that_is_never_made_is_given_up() {
-    // A backlog of one that is full: further connections hang.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let full = socket.listen(1).unwrap();
-    let address = full.local_addr().unwrap();
-    let mut kept = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-    {
-        kept.push(stream);
-    }
-    let url = format!("http://{address}/mcp");
+    let full = Full::bind("127.0.0.1:0".parse().unwrap()).await;
     let fields = "tools: {prefix: \"\"}\ntimeouts: {connect: 200ms}";
 
-    let stage = Stage::start(&[server_with("full", &url, fields)]).await;
+    let stage = Stage::start(&[server_with("full", &full.url(), fields)]).await;
 
     let down = stage.server_is("full", "unreachable").await;
     assert!(down["reason"].is_string(), "{down}");
 }
 
 #[tokio::test]
+async fn a_server_that_comes_to_hang_on_connect_costs_the_first_calls_that_time_alone() {
+    let mut fixture = Fixture::start().await;
+    let manifest = fixture.manifest_with("hanging", "timeouts: {connect: 300ms}");
+    let stage = Stage::start(&[manifest]).await;
+    stage.server_is("hanging", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let address = fixture.url().parse::<http::Uri>().unwrap();
+    let address = address.authority().unwrap().as_str().parse().unwrap();
+
+    fixture.kill().await;
+    let full = Full::bind(address).await;
+
+    // Sent twice, as it never left.
+    let first = within_time("an error", AT_ONCE * 3, session.call("work", json!({})));
+    assert!(fault(&first.await).contains("is not reachable"));
+    stage.server_is("hanging", "unreachable").await;
+    for _ in 0..10 {
+        fails_at_once(&session, "work", "hanging").await;
+    }
+    drop(full);
+    fixture.revive().await;
+    stage.server_is("hanging", "connected").await;
+    assert_eq!(text(&session.call("work", json!({})).await), "done");
+}
+
+#[tokio::test]
 async fn answers_that_break_off_name_the_server_and_only_harmless_calls_are_sent_again() {
     let fixture = Fixture::start().await;
     fixture.offer_definitions(vec![replayable("read"), tool("write")]);
-    let stage = Stage::start(&[fixture.manifest("breaking")]).await;
+    let manifest = fixture.manifest_with("breaking", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("breaking", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
 
@@ -185,7 +202,8 @@ async fn answers_that_break_off_name_the_server_and_only_harmless_calls_are_sent
 #[tokio::test]
 async fn nonsense_is_told_as_the_servers() {
     let fixture = Fixture::start().await;
-    let stage = Stage::start(&[fixture.manifest("odd")]).await;
+    let manifest = fixture.manifest_with("odd", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("odd", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
     let result = r#"{"content":[{"type":"text","text":"stolen"}]}"#;

@@ -79,7 +79,8 @@ async fn what_changes_nothing_is_asked_again_and_what_may_is_not() {
     server.offer_definitions(vec![replayable("read"), tool("write")]);
     server.list("prompts", vec![json!({"name": "ask"})]);
     server.list("resources", vec![json!({"uri": "a:b", "name": "a"})]);
-    let stage = Stage::start(&[server.manifest("server")]).await;
+    let manifest = server.manifest_with("server", "circuitBreaker: {failures: 0}");
+    let stage = Stage::start(&[manifest]).await;
     stage.server_is("server", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
     let methods =

@@ -81,7 +81,8 @@ pub(super) fn status(
         (PROGRAMMED, programmed),
         (VERIFIED, verified),
     ];
-    verdicts.push((READY, ready(&verdicts, "its tools can be called")));
+    let ready = ready(&verdicts, "its tools can be called");
+    verdicts.push((READY, called(observed, ready)));
     let generation = server.metadata.generation;
     let reports = || observed.views.iter().filter_map(|view| view.report.as_ref());
     let about = reports().find_map(|report| report.about.as_ref());
@@ -112,6 +113,19 @@ pub(super) fn status(
         } else {
             before.latency.clone()
         },
+    }
+}
+
+/// Whether calls are passed on to a server with which everything else is well. The first gateway that
+/// passes none on stands for all, so that the words stay while others join it.
+fn called(observed: &Observed, ready: Verdict) -> Verdict {
+    let tripped = observed.views.iter().find_map(|view| {
+        let why = view.report.as_ref()?.breaker.as_ref()?;
+        Some(format!("{} does not pass calls on to it for now, because {why}", view.pod))
+    });
+    match tripped {
+        Some(message) if ready.holds == Holds::Yes => Verdict::no("CircuitOpen", message),
+        _ => ready,
     }
 }
 

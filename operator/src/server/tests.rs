@@ -91,6 +91,7 @@ fn report(state: ServerState, catalog: Option<&Catalog>) -> ServerReport {
         server: ServerId { namespace: Namespace::new("team"), name: ServerName::new("git") },
         uid: "uid".to_owned(),
         state,
+        breaker: None,
         about: Some(About {
             version: "2025-11-25".to_owned(),
             transport: "StreamableHttp".to_owned(),

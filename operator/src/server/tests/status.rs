@@ -397,6 +397,34 @@ fn that_definitions_changed_can_be_read_until_the_next_list() {
 }
 
 #[test]
+fn a_breaker_that_is_open_anywhere_keeps_a_server_from_being_ready() {
+    let list = catalog(&[("log", "shows")]);
+    let mut observed =
+        Observed { views: vec![view("one", &list), view("two", &list)], ..nothing() };
+    let applied = applied(Some(Verified::first("uid", &list)));
+    let verdict = || Verdict::yes("Verified", "1 tool is listed");
+    let ready = |status: &McpServerStatus| {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        (ready.status.clone(), ready.reason.clone(), ready.message.clone())
+    };
+
+    let well = told(&applied, &observed, verdict(), &McpServerStatus::default());
+    assert_eq!(ready(&well).0, "True");
+
+    let why = "it failed 5 times in a row (last: sent nothing for 60 s)".to_owned();
+    observed.views[1].report.as_mut().unwrap().breaker = Some(why.clone());
+    let tripped = told(&applied, &observed, verdict(), &well);
+    let (status, reason, message) = ready(&tripped);
+    assert_eq!((&*status, &*reason), ("False", "CircuitOpen"));
+    assert!(message.starts_with("two ") && message.contains(&why), "{message}");
+    assert_eq!(reason_of(&tripped, "Verified"), "Verified");
+
+    // What has to be mended first is told first.
+    let unreachable = told(&applied, &observed, Verdict::no("Unreachable", "…"), &tripped);
+    assert_eq!(reason_of(&unreachable, "Ready"), "Unreachable");
+}
+
+#[test]
 fn ready_is_the_first_thing_that_is_wrong() {
     let mut refused = applied(None);
     refused.accepted = Verdict::refused("Invalid", "no url", true);
