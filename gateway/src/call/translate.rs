@@ -160,7 +160,7 @@ impl Call {
             }
             Name::Task => self.commons.sealer.seal_task(&self.upstream.id(), &own, principal),
         };
-        shown.map_or(text.clone(), |shown| quoted(&shown).into())
+        shown.map_or(text, |shown| quoted(&shown).into())
     }
 
     fn notification(
