@@ -264,7 +264,11 @@ impl Upstream {
                 self.close_soon(leg);
             }
         }
-        let slot = Slot::new(Of::Client(Box::new(lodger())));
+        let lodger = lodger();
+        if let Some(home) = &lodger.home {
+            home.lodge(self);
+        }
+        let slot = Slot::new(Of::Client(Box::new(lodger)));
         clients.insert(client, slot.clone());
         Ok(Some(slot))
     }

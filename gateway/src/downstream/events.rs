@@ -348,7 +348,9 @@ impl Drop for EventBody {
             // First, so that their legs are seen to be in use.
             self.calls.clear();
             self.app.homes.forget(stream.id);
-            self.app.close_legs(&self.principal, stream.id);
+            if let Some(home) = &self.home {
+                self.app.close_legs(&self.principal, stream.id, home);
+            }
         }
     }
 }

@@ -1,14 +1,13 @@
 //! A leg: one session with a server, over any transport, or what stands for one.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
-use mcp::logging::Level;
-use mcp::message::Outcome;
+use mcp::error::{INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
+use mcp::logging::{self, Level, Threshold};
 use mcp::{Era, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,9 +56,8 @@ pub(crate) struct Leg {
     unasked: Arc<Unasked>,
     /// Places for what is sent in passing.
     errands: Arc<Semaphore>,
-    /// The log level that the server was told for a client which says it with its calls; 0 if it
-    /// was not.
-    level: AtomicU8,
+    /// The log level that the server was told for a client which says it with its calls.
+    level: Threshold,
     /// Reads the stream on which the server speaks unasked to the client whose leg it is.
     ear: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -146,7 +144,7 @@ impl Leg {
     fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
         let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
         let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
-        let (level, ear) = (AtomicU8::new(0), OnceLock::new());
+        let (level, ear) = (Threshold::default(), OnceLock::new());
         Self { link, hello, next_id, unasked, errands, level, ear }
     }
 
@@ -197,8 +195,7 @@ impl Leg {
         let level = self.home().and_then(|home| home.level());
         if let Some(level) = level.filter(|_| self.offers("logging")) {
             let id = self.next_id();
-            let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
-            let body = request(id, "logging/setLevel", &params);
+            let body = logging::set_level(id, level);
             if let Ok(answer) = self.send(upstream, Outbound::own(id, body, Vec::new())) {
                 // A server that does not take it says what it likes.
                 let _ = answer_to(id, answer, NOTIFY).await;
@@ -234,13 +231,8 @@ impl Leg {
     /// What the server has to be told before a call of a client that wants log messages of this
     /// level; nothing if it knows.
     pub(crate) fn levelled(&self, level: Level) -> Option<Bytes> {
-        let place = Level::ALL.iter().position(|known| *known == level)?;
-        let place = u8::try_from(place + 1).ok()?;
-        if !self.offers("logging") || self.level.swap(place, Ordering::Relaxed) == place {
-            return None;
-        }
-        let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
-        Some(request(self.next_id(), "logging/setLevel", &params))
+        let is_news = self.offers("logging") && self.level.replace(level) != Some(level);
+        is_news.then(|| logging::set_level(self.next_id(), level))
     }
 
     /// What the server said of itself.
