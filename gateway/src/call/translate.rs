@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use super::{Call, Caller, Event, Stage, US};
 use crate::client::Client;
 use crate::telemetry::Outcome;
-use crate::upstream::exchange::Mends;
+use crate::upstream::Mends;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
 use crate::upstream::sealed;
