@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gateway_core::{Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -9,7 +10,7 @@ use hyper::body::Incoming;
 
 use crate::authn::{Authenticator, Source};
 use crate::config::Config;
-use crate::home::Homes;
+use crate::home::{Home, Homes};
 use crate::inflight::InFlight;
 use crate::parked::Parked;
 use crate::peer::{BodyHash, Fleet};
@@ -223,27 +224,21 @@ impl Downstream {
     }
 
     /// Closes what servers keep for a session that ended.
-    fn close_legs(&self, principal: &Principal, session: SessionId) {
+    fn close_legs(&self, principal: &Principal, session: SessionId, home: &Home) {
         let client = ClientKey::of_session(principal, session);
-        for upstream in self.table.load().upstreams.values() {
+        for upstream in home.lodgings() {
             upstream.forget(&client);
         }
     }
 
     /// Tells something to all servers at which a session has legs of its own. `message` gets an id
     /// for it.
-    fn tell_legs(
-        &self,
-        principal: &Principal,
-        session: SessionId,
-        message: impl Fn(u64) -> Option<String>,
-    ) {
+    fn tell_legs(&self, principal: &Principal, session: SessionId, message: impl Fn(u64) -> Bytes) {
+        let Some(home) = self.homes.get(session) else { return };
         let client = ClientKey::of_session(principal, session);
-        for upstream in self.table.load().upstreams.values() {
-            if let Some(leg) = upstream.leg_of(&client)
-                && let Some(message) = message(leg.next_id())
-            {
-                upstream.tell(&leg, message.into());
+        for upstream in home.lodgings() {
+            if let Some(leg) = upstream.leg_of(&client) {
+                upstream.tell(&leg, message(leg.next_id()));
             }
         }
     }

@@ -4,12 +4,12 @@
 //! A session has a home only once there is something to keep: one that lists and calls has none.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mcp::logging::Level;
+use mcp::logging::{Level, Threshold};
 use mcp::message::Id;
 use mcp::splice::{Edit, splice};
 use tokio::sync::mpsc;
@@ -125,8 +125,8 @@ fn is(weak: &Weak<Leg>, leg: &Arc<Leg>) -> bool {
 /// What is kept of one session.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// 0 until the client sets one.
-    level: AtomicU8,
+    /// None until the client sets one.
+    level: Threshold,
     /// HTTP+SSE, where the id of a session is older than what its client can do.
     capabilities: Mutex<Bytes>,
     outlet: Mutex<Option<mpsc::Sender<Outgoing>>>,
@@ -135,6 +135,8 @@ pub(crate) struct Home {
     questions: Mutex<Questions>,
     /// By the URI that the client knows.
     watches: Mutex<HashMap<Box<str>, Watch>>,
+    /// The servers where it has a place for a leg of its own.
+    lodgings: Mutex<Vec<Weak<Upstream>>>,
     /// What the client subscribed to on legs of its own, by the server's URI: a new leg is told.
     subscriptions: Mutex<HashSet<(ServerId, Box<str>)>>,
     used: Mutex<Instant>,
@@ -143,12 +145,13 @@ pub(crate) struct Home {
 impl Default for Home {
     fn default() -> Self {
         Self {
-            level: AtomicU8::new(0),
+            level: Threshold::default(),
             capabilities: Mutex::default(),
             outlet: Mutex::default(),
             unread: Arc::default(),
             questions: Mutex::default(),
             watches: Mutex::default(),
+            lodgings: Mutex::default(),
             subscriptions: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
@@ -205,12 +208,11 @@ pub(crate) enum Question {
 impl Home {
     /// The least severe log message the client wants; `None` if it never said.
     pub(crate) fn level(&self) -> Option<Level> {
-        Level::ALL.get(usize::from(self.level.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+        self.level.get()
     }
 
     pub(crate) fn set_level(&self, level: Level) {
-        let place = Level::ALL.iter().position(|known| *known == level).unwrap_or_default();
-        self.level.store(u8::try_from(place + 1).unwrap_or_default(), Ordering::Relaxed);
+        self.level.replace(level);
     }
 
     pub(crate) fn capabilities(&self) -> Bytes {
@@ -356,6 +358,20 @@ impl Home {
     /// Ends the watch on a resource. False if there is none.
     pub(crate) fn unwatch(&self, uri: &str) -> bool {
         lock(&self.watches).remove(uri).is_some()
+    }
+
+    /// Notes that the client has a place for a leg at a server.
+    pub(crate) fn lodge(&self, upstream: &Arc<Upstream>) {
+        let mut lodgings = lock(&self.lodgings);
+        lodgings.retain(|other| {
+            other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(upstream))
+        });
+        lodgings.push(Arc::downgrade(upstream));
+    }
+
+    /// The servers where the client may have a leg of its own.
+    pub(crate) fn lodgings(&self) -> Vec<Arc<Upstream>> {
+        lock(&self.lodgings).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Notes a subscription on a leg of the client's own. Of more than so many a new leg is not told.

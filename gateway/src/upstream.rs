@@ -34,6 +34,8 @@ mod hello;
 pub(crate) mod leg;
 mod lists;
 mod lodger;
+mod own;
+mod passing;
 mod pool;
 mod request;
 mod slot;
@@ -50,6 +52,7 @@ pub(crate) use connector::Connector;
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
 pub(crate) use lodger::{Sight, Visitor, sealed};
+pub(crate) use passing::Mends;
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
@@ -290,7 +293,11 @@ impl Upstream {
                 self.close_soon(leg);
             }
         }
-        let slot = Slot::new(Of::Client(Box::new(lodger())));
+        let lodger = lodger();
+        if let Some(home) = &lodger.home {
+            home.lodge(self);
+        }
+        let slot = Slot::new(Of::Client(Box::new(lodger)));
         clients.insert(client, slot.clone());
         Ok(Some(slot))
     }

@@ -112,16 +112,6 @@ impl<'a> InputResponses<'a> {
         };
         Ok(Self { responses: map(responses, "inputResponses")?, request_state })
     }
-
-    /// Whether this is another try of a call that asked for input.
-    pub fn is_retry(&self) -> bool {
-        !self.responses.is_empty() || self.request_state.is_some()
-    }
-
-    /// The raw result for the request with this key.
-    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.responses.iter().find(|(name, _)| name == key).map(|(_, response)| *response)
-    }
 }
 
 fn map<'a>(
@@ -169,19 +159,9 @@ pub fn request(id: &str, method: &str, params: Option<&RawValue>) -> Bytes {
     format!(r#"{head},"params":{}}}"#, String::from_utf8_lossy(&params)).into()
 }
 
-/// The params of a call's next try: those of the first with `inputResponses` (JSON text of the result
-/// by key) and the state that the server asked to see again, replacing what stands there.
-pub fn retry_params(
-    params: Option<&RawValue>,
-    responses: &[(&str, &str)],
-    request_state: Option<&RawValue>,
-) -> Bytes {
-    let text = params.filter(given).map_or("{}", RawValue::get);
-    splice(text.as_bytes(), &mut change(text.as_bytes(), text, &retry(responses, request_state)))
-}
-
-/// The edits of a whole message, a call with `params`, that make it its next try; see
-/// [`retry_params`].
+/// The edits of a whole message, a call with `params`, that make it its next try: with
+/// `inputResponses` (JSON text of the result by key) and the state that the server asked to see again,
+/// replacing what stands there.
 pub fn retry_edits(
     message: &[u8],
     params: &RawValue,
@@ -292,9 +272,6 @@ mod tests {
                 r#"{"requestState":"\u0061==","inputResponses":{"b":{"action":"accept"},"a":{}},"name":"t"}"#,
             ),
         ] {
-            let out = retry_params(Some(raw_of(params)), &responses, needed.request_state);
-            assert_eq!(out, expected);
-
             let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
             let part = raw_of(&message[46..message.len() - 1]);
             let mut edits = retry_edits(message.as_bytes(), part, &responses, needed.request_state);
@@ -302,10 +279,10 @@ mod tests {
             assert_eq!(out[46..out.len() - 1], *expected.as_bytes());
 
             let back = InputResponses::parse(Some(raw_of(expected))).unwrap();
-            assert!(back.is_retry());
             assert_eq!(back.request_state.as_deref(), Some("a=="));
-            assert_eq!(back.get("a").map(RawValue::get), Some("{}"));
-            assert!(back.get("c").is_none());
+            let back: Vec<(&str, &str)> =
+                back.responses.iter().map(|(key, result)| (&**key, result.get())).collect();
+            assert_eq!(back, responses);
         }
     }
 
@@ -313,10 +290,12 @@ mod tests {
     fn a_next_try_without_responses_or_state_has_none() {
         let params = raw_of(r#"{"inputResponses":{},"name":"t","requestState":"old"}"#);
 
-        assert_eq!(retry_params(Some(params), &[], None), r#"{"name":"t"}"#);
-        assert_eq!(retry_params(None, &[], Some(raw_of("\"s\""))), r#"{"requestState":"s"}"#);
-        assert!(!InputResponses::parse(Some(raw_of(r#"{"name":"t"}"#))).unwrap().is_retry());
-        assert!(!InputResponses::parse(None).unwrap().is_retry());
+        let bytes = params.get().as_bytes();
+        assert_eq!(splice(bytes, &mut retry_edits(bytes, params, &[], None)), r#"{"name":"t"}"#);
+        for params in [Some(raw_of(r#"{"name":"t"}"#)), None] {
+            let first = InputResponses::parse(params).unwrap();
+            assert!(first.responses.is_empty() && first.request_state.is_none());
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Log messages and their severity. Performs no I/O.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use bytes::Bytes;
 use serde::de::Error;
 use serde_json::value::RawValue;
 
@@ -76,6 +78,34 @@ impl Level {
     }
 }
 
+/// A level that may change while it is looked at: none until it is set.
+#[derive(Debug, Default)]
+pub struct Threshold(AtomicU8);
+
+impl Threshold {
+    /// The level, if it was set.
+    pub fn get(&self) -> Option<Level> {
+        Self::level(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Sets the level and tells the one before.
+    pub fn replace(&self, level: Level) -> Option<Level> {
+        Self::level(self.0.swap(level as u8 + 1, Ordering::Relaxed))
+    }
+
+    fn level(number: u8) -> Option<Level> {
+        Level::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
+/// The request that tells a legacy server which log messages are wanted.
+pub fn set_level(id: u64, level: Level) -> Bytes {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
+    )
+    .into()
+}
+
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -91,6 +121,29 @@ pub fn level_of(params: Option<&RawValue>) -> Option<Level> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_threshold_is_none_until_it_is_set() {
+        let threshold = Threshold::default();
+        let mut before = None;
+        assert_eq!(threshold.get(), before);
+        for level in Level::ALL {
+            assert_eq!(threshold.replace(level), before);
+            before = Some(level);
+            assert_eq!(threshold.get(), before);
+        }
+    }
+
+    #[test]
+    fn a_level_is_told_as_a_request() {
+        let told = set_level(7, Level::Notice);
+        let Ok(crate::Message::Request { id, method, params }) = crate::Message::parse(&told)
+        else {
+            panic!("{told:?}")
+        };
+        assert_eq!((id.as_json(), &*method), ("7", "logging/setLevel"));
+        assert_eq!(Level::parse(params.unwrap()).unwrap(), Level::Notice);
+    }
 
     #[test]
     fn levels_are_read_and_ordered() {

@@ -199,12 +199,6 @@ fn owned(edits: Vec<Edit<'_>>) -> Vec<Edit<'static>> {
     edits.into_iter().map(Edit::into_owned).collect()
 }
 
-/// `params` without the members of the modern envelope; see [`strip_edits`].
-pub fn strip(params: &RawValue) -> Bytes {
-    let text = params.get();
-    splice(text.as_bytes(), &mut strip_edits(text.as_bytes(), Some(params)))
-}
-
 /// The edits of a whole message that remove the members of the modern envelope from its `_meta`, each
 /// with one comma, and nothing else: a modern client's request for a legacy server.
 pub fn strip_edits(message: &[u8], params: Option<&RawValue>) -> Vec<Edit<'static>> {

@@ -49,17 +49,6 @@ pub fn uris<'a>(value: &'a RawValue, method: &str) -> Vec<&'a RawValue> {
     strings(&found)
 }
 
-/// All raw URIs in one raw tool definition: of its user interface (extension
-/// `io.modelcontextprotocol/ui`).
-pub fn uris_of_tool(definition: &RawValue) -> Vec<&RawValue> {
-    let text = definition.get();
-    let mut found = Vec::new();
-    if memchr::memmem::find(text.as_bytes(), b"esourceUri\"").is_some() {
-        in_tool(text, &mut found);
-    }
-    strings(&found)
-}
-
 fn each<'a>(object: &'a str, name: &str, visit: impl FnMut(&'a str)) {
     member(object, name).into_iter().flat_map(elements).for_each(visit);
 }
@@ -75,6 +64,7 @@ fn in_content<'a>(block: &'a str, found: &mut Vec<&'a str>) {
     }
 }
 
+/// Of its user interface (extension `io.modelcontextprotocol/ui`).
 fn in_tool<'a>(tool: &'a str, found: &mut Vec<&'a str>) {
     let meta = member(tool, "_meta").unwrap_or_default();
     found.extend(member(meta, "ui").and_then(|ui| member(ui, "resourceUri")));
@@ -138,7 +128,5 @@ mod tests {
             let found: Vec<_> = uris(value, method).into_iter().map(RawValue::get).collect();
             assert_eq!(found.join(" "), expected, "{method}");
         }
-        assert_eq!(uris_of_tool(serde_json::from_str(tool).unwrap()).len(), 2);
-        assert!(uris_of_tool(serde_json::from_str("{}").unwrap()).is_empty());
     }
 }

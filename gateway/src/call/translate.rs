@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use super::{Call, Caller, Event, Stage, US};
 use crate::client::Client;
 use crate::telemetry::Outcome;
-use crate::upstream::exchange::Mends;
+use crate::upstream::Mends;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
 use crate::upstream::sealed;
@@ -160,7 +160,7 @@ impl Call {
             }
             Name::Task => self.commons.sealer.seal_task(&self.upstream.id(), &own, principal),
         };
-        shown.map_or(text.clone(), |shown| quoted(&shown).into())
+        shown.map_or(text, |shown| quoted(&shown).into())
     }
 
     fn notification(

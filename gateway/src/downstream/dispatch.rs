@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, OVERLOADED, error_response};
-use mcp::logging::Level;
+use mcp::logging::{self, Level};
 use mcp::message::Id;
 use serde_json::value::RawValue;
 
@@ -131,12 +131,7 @@ fn set_level(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Bytes {
     };
     if let Some(session) = asker.client.session() {
         app.homes.of(session).set_level(level);
-        app.tell_legs(asker.principal, session, |id| {
-            let level = level.as_str();
-            Some(format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
-            ))
-        });
+        app.tell_legs(asker.principal, session, |id| logging::set_level(id, level));
     }
     result(asked.id, "{}")
 }

@@ -76,7 +76,7 @@ enum Kind {
     /// HTTP+SSE: the place in the table of streams.
     Sse(Stream),
     /// What a modern client asked to be told.
-    Listen(Listen),
+    Listen(Box<Listen>),
 }
 
 impl EventBody {
@@ -133,7 +133,7 @@ impl EventBody {
         let (outlet, outgoing) = mpsc::channel(UNASKED);
         let listen = Listen::begin(&app, (&principal, &scope), id, filter, &outlet);
         let start = message(&listen.acknowledgement());
-        let mut body = Self::new(app, principal, scope, Kind::Listen(listen), outgoing);
+        let mut body = Self::new(app, principal, scope, Kind::Listen(Box::new(listen)), outgoing);
         body.ready.push_back(start);
         body.seen = Seen::now(&body.principal, &body.scope);
         body
@@ -348,7 +348,9 @@ impl Drop for EventBody {
             // First, so that their legs are seen to be in use.
             self.calls.clear();
             self.app.homes.forget(stream.id);
-            self.app.close_legs(&self.principal, stream.id);
+            if let Some(home) = &self.home {
+                self.app.close_legs(&self.principal, stream.id, home);
+            }
         }
     }
 }

@@ -171,8 +171,10 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),
         Ok(Some(session)) => {
             app.tombstones.bury(session.id);
+            if let Some(home) = app.homes.get(session.id) {
+                app.close_legs(&principal, session.id, &home);
+            }
             app.homes.forget(session.id);
-            app.close_legs(&principal, session.id);
             if came.passed().is_none() {
                 away::tell_all(&app, &parts, &Bytes::new(), &principal).await;
             }
@@ -296,7 +298,9 @@ pub(super) fn notified(
         // Of nobody but the servers that can ask for them.
         "notifications/roots/list_changed" => {
             app.tell_legs(principal, session, |_| {
-                Some(r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#.to_owned())
+                Bytes::from_static(
+                    br#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#,
+                )
             });
         }
         _ => {}

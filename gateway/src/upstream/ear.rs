@@ -12,8 +12,9 @@ use mcp::{Era, Message};
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
 use super::hello::{method_header, request_of};
-use super::leg::{Leg, NOTIFY, Outbound, answer_to, request};
+use super::leg::{Leg, NOTIFY, Outbound};
 use super::lists::list_over;
+use super::own::{answer_to, request};
 use super::{Subject, Upstream};
 
 /// A server that announces changes is asked rarely, one that does not more often.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fault::Fault;
-use super::leg::{request, result_of};
+use super::own::{request, result_of};
 
 /// We ourselves can do nothing that a server could ask for.
 pub(super) const NO_CAPABILITIES: &[u8] = b"{}";

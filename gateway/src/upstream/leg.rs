@@ -1,30 +1,28 @@
 //! A leg: one session with a server, over any transport, or what stands for one.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
-use mcp::logging::Level;
-use mcp::message::Outcome;
+use mcp::error::{INVALID_REQUEST, METHOD_NOT_FOUND, error_response};
+use mcp::logging::{self, Level, Threshold};
 use mcp::{Era, Message};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Sending, Template};
-use super::exchange::{Exchange, Item, Mends, SessionUse};
+use super::exchange::{Exchange, Item, SessionUse};
 use super::fault::Fault;
 use super::hello::{
     Hello, INITIALIZED, NO_CAPABILITIES, discovered, hello, initialize, method_header, own_request,
 };
 use super::lodger::Lodger;
+use super::own::{answer_to, request, within};
+use super::passing::Mends;
 use super::stream::EventStream;
-
 use super::unasked::Unasked;
 use super::{Link, Upstream};
 use crate::home::Home;
@@ -57,9 +55,8 @@ pub(crate) struct Leg {
     unasked: Arc<Unasked>,
     /// Places for what is sent in passing.
     errands: Arc<Semaphore>,
-    /// The log level that the server was told for a client which says it with its calls; 0 if it
-    /// was not.
-    level: AtomicU8,
+    /// The log level that the server was told for a client which says it with its calls.
+    level: Threshold,
     /// Reads the stream on which the server speaks unasked to the client whose leg it is.
     ear: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -146,7 +143,7 @@ impl Leg {
     fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
         let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
         let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
-        let (level, ear) = (AtomicU8::new(0), OnceLock::new());
+        let (level, ear) = (Threshold::default(), OnceLock::new());
         Self { link, hello, next_id, unasked, errands, level, ear }
     }
 
@@ -197,8 +194,7 @@ impl Leg {
         let level = self.home().and_then(|home| home.level());
         if let Some(level) = level.filter(|_| self.offers("logging")) {
             let id = self.next_id();
-            let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
-            let body = request(id, "logging/setLevel", &params);
+            let body = logging::set_level(id, level);
             if let Ok(answer) = self.send(upstream, Outbound::own(id, body, Vec::new())) {
                 // A server that does not take it says what it likes.
                 let _ = answer_to(id, answer, NOTIFY).await;
@@ -234,13 +230,8 @@ impl Leg {
     /// What the server has to be told before a call of a client that wants log messages of this
     /// level; nothing if it knows.
     pub(crate) fn levelled(&self, level: Level) -> Option<Bytes> {
-        let place = Level::ALL.iter().position(|known| *known == level)?;
-        let place = u8::try_from(place + 1).ok()?;
-        if !self.offers("logging") || self.level.swap(place, Ordering::Relaxed) == place {
-            return None;
-        }
-        let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
-        Some(request(self.next_id(), "logging/setLevel", &params))
+        let is_news = self.offers("logging") && self.level.replace(level) != Some(level);
+        is_news.then(|| logging::set_level(self.next_id(), level))
     }
 
     /// What the server said of itself.
@@ -481,69 +472,4 @@ pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("text/event-stream"))
-}
-
-/// A request of our own.
-pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).into()
-}
-
-/// The raw `result` of an answer.
-pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
-    match Message::parse(answer) {
-        Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result.get()),
-        Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
-            Err(Fault::Refused(code(error)))
-        }
-        Ok(_) => Err(Fault::Garbage("no answer".to_owned())),
-        Err(error) => Err(Fault::Garbage(error.to_string())),
-    }
-}
-
-/// The code of an error. Its text is the server's and may repeat the credential that it was shown:
-/// it goes into no log and to no client.
-fn code(error: &RawValue) -> i64 {
-    #[derive(Deserialize)]
-    struct Coded {
-        code: i64,
-    }
-    serde_json::from_str::<Coded>(error.get()).map_or_else(|_| INTERNAL_ERROR.into(), |e| e.code)
-}
-
-/// Waits for the answer to a request of our own, whole.
-pub(crate) async fn answer_to(
-    id: u64,
-    mut exchange: Exchange,
-    limit: Duration,
-) -> Result<Bytes, Fault> {
-    let mut large = bytes::BytesMut::new();
-    within(limit, async {
-        loop {
-            match std::future::poll_fn(|cx| exchange.poll_next(cx)).await? {
-                Some(Item::Message(message)) => {
-                    let own = matches!(
-                        Message::parse(&message),
-                        Ok(Message::Response { id: answered, .. })
-                            if mcp::tool::is_own(answered, id)
-                    );
-                    if own {
-                        return Ok(message);
-                    }
-                    if Message::parse(&message).is_err() {
-                        return Err(Fault::Garbage("a body that is no message".to_owned()));
-                    }
-                }
-                Some(Item::Chunk(chunk) | Item::Name(_, chunk)) => large.extend_from_slice(&chunk),
-                Some(Item::Unheard { .. }) => {}
-                Some(Item::End { .. }) => return Ok(large.split().freeze()),
-                None => return Err(Fault::Closed("no answer came".to_owned())),
-            }
-        }
-    })
-    .await?
-}
-
-/// Bounds the time of a step.
-pub(crate) async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Fault> {
-    timeout(limit, step).await.map_err(|_| Fault::Silent(limit.as_secs().max(1)))
 }

@@ -17,7 +17,8 @@ use serde_json::value::RawValue;
 use super::Upstream;
 use super::fault::Fault;
 use super::hello::{Hello, method_header, own_request};
-use super::leg::{Leg, Outbound, answer_to, request, result_of};
+use super::leg::{Leg, Outbound};
+use super::own::{answer_to, request, result_of};
 
 /// Bounds on a list (DESIGN §4).
 const MAX_PAGES: usize = 100;

@@ -16,7 +16,8 @@ use super::Upstream;
 use super::client::{Body, Template};
 use super::exchange::{MAX_EVENT, STEPS};
 use super::fault::Fault;
-use super::leg::{is_stream, within};
+use super::leg::is_stream;
+use super::own::within;
 use super::unasked::Unasked;
 
 /// Messages that wait for one call. The reader never waits for a call to be read.

@@ -71,6 +71,11 @@ fn the_envelope_is_put_where_it_belongs() {
     }
 }
 
+fn strip(params: &RawValue) -> Bytes {
+    let text = params.get().as_bytes();
+    splice(text, &mut strip_edits(text, Some(params)))
+}
+
 #[test]
 fn stripping_undoes_the_envelope() {
     for params in [r#"{"a":1,"_meta":{}}"#, r#"{"_meta":{"progressToken":"x"} }"#] {
