@@ -85,7 +85,8 @@ pub(crate) fn failures(scene: &Scene, row: &Row, cells: &[Cell]) -> Vec<String> 
 
 /// Fails if this is not the document that is checked in.
 pub(crate) fn compare(scene: &Scene, rows: &[(&Row, Vec<Cell>)]) -> Result<()> {
-    let (recorded, played) = (fs::read_to_string(RECORDED).unwrap_or_default(), render(scene, rows));
+    let (recorded, played) =
+        (fs::read_to_string(RECORDED).unwrap_or_default(), render(scene, rows));
     let known: Vec<&str> = recorded.lines().collect();
     let new: Vec<&str> = played.lines().filter(|line| !known.contains(line)).collect();
 
