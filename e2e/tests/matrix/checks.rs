@@ -51,10 +51,11 @@ pub(crate) enum Note {
     ResultKept,
     OneCallAtATime,
     SmallerEvents,
+    StreamLeftOpen,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoProgress,
         Self::NothingToCancel,
         Self::NoBigResult,
@@ -64,6 +65,7 @@ impl Note {
         Self::ResultKept,
         Self::OneCallAtATime,
         Self::SmallerEvents,
+        Self::StreamLeftOpen,
     ];
 
     pub(crate) fn letter(self) -> char {
@@ -77,6 +79,7 @@ impl Note {
             Self::ResultKept => 'g',
             Self::OneCallAtATime => 'h',
             Self::SmallerEvents => 'i',
+            Self::StreamLeftOpen => 'j',
         }
     }
 
@@ -85,13 +88,13 @@ impl Note {
         match self {
             Self::NoProgress => (
                 "The server reports no progress.",
-                "2025-11-25, Progress, Behavior Requirements 2: receivers MAY \"choose not to send any progress \
+                "2025-11-25, Progress, Behavior Requirements 2: receivers MAY choose \"not to send any progress \
                  notifications\".",
             ),
             Self::NothingToCancel => (
                 "The server answers at once, so there is no call under way to cancel.",
-                "2025-11-25, Cancellation, Behavior Requirements 1: a cancellation MUST only reference requests that \
-                 \"are believed to still be in-progress\".",
+                "2025-11-25, Cancellation, Behavior Requirements 1: a cancellation MUST only reference requests that are \
+                 \"believed to still be in-progress\".",
             ),
             Self::NoBigResult => (
                 "The server has no tool with a large result.",
@@ -99,16 +102,18 @@ impl Note {
             ),
             Self::ProgressUnasked => (
                 "The client shows a call's progress to nobody when it runs unattended.",
-                "2025-11-25, Progress, Progress Flow: progress is for a party that \"wants to receive\" it.",
+                "2025-11-25, Progress, Progress Flow: only \"when a party wants to receive progress updates for a request, it \
+                 includes a `progressToken`\".",
             ),
             Self::CancelledByNobody => (
                 "The client cancels when a person at its terminal says so, and here it runs unattended.",
-                "2025-11-25, Cancellation, Cancellation Flow: a party sends the notification \"when [it] wants to cancel\".",
+                "2025-11-25, Cancellation, Cancellation Flow: \"when a party wants to cancel an in-progress request, it sends\" \
+                 the notification.",
             ),
             Self::ShortSession => (
                 "A run of the client is a session for one request, over before a list changes.",
-                "2025-11-25, Lifecycle, Shutdown: a side may end the connection; Tools, List Changed Notification: \
-                 news goes to sessions that are open.",
+                "2025-11-25, Lifecycle, Shutdown: \"one side (usually the client) cleanly terminates the protocol \
+                 connection\", whenever it likes.",
             ),
             Self::ResultKept => (
                 "The client keeps a result from its model that is larger than the model can read.",
@@ -117,12 +122,19 @@ impl Note {
             ),
             Self::OneCallAtATime => (
                 "The client makes the calls that its model asks for, and the model of this test asks for one at a time.",
-                "2025-11-25, Tools, User Interaction Model: tools are model-controlled.",
+                "2025-11-25, Tools, User Interaction Model: tools are \"model-controlled\".",
             ),
             Self::SmallerEvents => (
                 "Works with 1 MB: the client ends its session when an event is larger than 1 MiB, whoever sends it.",
                 "2024-11-05, Transports, HTTP with SSE: server messages are sent as SSE `message` events, so nobody between \
                  may divide one.",
+            ),
+            Self::StreamLeftOpen => (
+                "The call ends for the user and the session goes on, but the client does not close the call's stream, so \
+                 the server works on.",
+                "2026-07-28, Streamable HTTP, Sending Messages: `notifications/cancelled` \"is used only on the stdio \
+                 transport; on Streamable HTTP, closing the SSE response stream is itself the cancellation signal\". \
+                 Without a session an id names no call: two clients of one key may use the same.",
             ),
         }
     }
@@ -134,7 +146,7 @@ pub(crate) enum Mark {
     Works,
     Explained(Note),
     Failed(String),
-    /// There was no session to look at it with, and `connect` says why.
+    /// It was not looked at: a check before it says why.
     Unreached,
 }
 
@@ -145,6 +157,14 @@ impl Mark {
             Ok(Ok(())) => Self::Works,
             Ok(Err(error)) => Self::failed(&error),
             Err(_) => Self::Failed(format!("not within {PATIENCE:?}")),
+        }
+    }
+
+    /// The same, but for this if it works.
+    pub(crate) fn unless(self, note: Option<Note>) -> Self {
+        match (self, note) {
+            (Self::Works, Some(note)) => Self::Explained(note),
+            (mark, _) => mark,
         }
     }
 
@@ -187,6 +207,11 @@ impl Cell {
 
     pub(crate) fn mark(&mut self, check: Check, mark: Mark) {
         self.marks.push((check, mark));
+    }
+
+    /// Whether a check failed without which the others only wait for their deadlines.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.marks.iter().any(|(_, mark)| matches!(mark, Mark::Failed(_)))
     }
 
     /// What came of a check.

@@ -45,6 +45,9 @@ impl Place<'_> {
         cell.mark(Check::Connect, Mark::Works);
         cell.mark(Check::List, Mark::of(self.list()).await);
         cell.mark(Check::Call, Mark::of(self.call(&self.column.kind.call(0), false)).await);
+        if cell.is_hopeless() {
+            return cell;
+        }
         cell.mark(Check::Error, Mark::of(self.call(&self.column.kind.failure(), true)).await);
         cell.mark(Check::Progress, Mark::Explained(Note::ProgressUnasked));
         cell.mark(Check::Cancel, Mark::Explained(Note::CancelledByNobody));

@@ -39,8 +39,9 @@ pub(crate) async fn row(
         columns.map(|column| Target::Endpoint(scene::endpoint(transport, &base, number, column)));
     let sessions = Sessions::start(library, mode, &targets.collect::<Vec<_>>()).await?;
     let small = transport == Transport::Sse && library == Library::Python(Sdk::V2);
+    let habits = Habits { refuses_large_events: small, ..Habits::default() };
 
-    cells(scene, number, &sessions, small).await
+    cells(scene, number, &sessions, habits).await
 }
 
 /// A row of mcp-remote.
@@ -60,7 +61,8 @@ pub(crate) async fn remote_row(
     }
     let sessions = Sessions::start(Library::Python(Sdk::V1), Mode::Legacy, &targets).await?;
 
-    let mut cells = cells(scene, number, &sessions, false).await?;
+    let habits = Habits { cancels_by_message: protocol == Protocol::Auto, ..Habits::default() };
+    let mut cells = cells(scene, number, &sessions, habits).await?;
     for cell in &mut cells {
         cell.revision = rows::revision(&tap);
     }
@@ -71,14 +73,23 @@ async fn cells(
     scene: &Scene,
     row: usize,
     sessions: &Sessions,
-    small_events: bool,
+    habits: Habits,
 ) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for (session, column) in scene.servers.columns.iter().enumerate() {
-        let place = Place { scene, row, sessions, session, column, small_events };
+        let place = Place { scene, row, sessions, session, column, habits };
         cells.push(place.play().await);
     }
     Ok(cells)
+}
+
+/// What a client does in a way of its own.
+#[derive(Clone, Copy, Default)]
+struct Habits {
+    /// It ends its session when an event is large.
+    refuses_large_events: bool,
+    /// It speaks 2026-07-28, and leaves the stream of a call open that it cancels.
+    cancels_by_message: bool,
 }
 
 /// A session, and the server that its user may use.
@@ -88,8 +99,7 @@ struct Place<'a> {
     sessions: &'a Sessions,
     session: usize,
     column: &'a Column,
-    /// Whether the client refuses large events.
-    small_events: bool,
+    habits: Habits,
 }
 
 impl Place<'_> {
@@ -104,12 +114,16 @@ impl Place<'_> {
         cell.mark(Check::Connect, Mark::Works);
         cell.mark(Check::List, Mark::of(self.list()).await);
         cell.mark(Check::Call, Mark::of(self.call(&kind.call(0))).await);
+        if cell.is_hopeless() {
+            return cell;
+        }
         cell.mark(Check::Error, Mark::of(self.error()).await);
         match (kind.progress(&file), kind.endless(self.row)) {
             (Some(call), Some(endless)) => {
-                let progress = async { self.progress(&call, &file).await };
-                cell.mark(Check::Progress, Mark::of(progress).await);
-                cell.mark(Check::Cancel, Mark::of(self.cancel(&endless)).await);
+                cell.mark(Check::Progress, Mark::of(self.progress(&call, &file)).await);
+                let cancel = Mark::of(self.cancel(&endless)).await;
+                let unheard = self.habits.cancels_by_message.then_some(Note::StreamLeftOpen);
+                cell.mark(Check::Cancel, cancel.unless(unheard));
             }
             _ => {
                 cell.mark(Check::Progress, Mark::Explained(Note::NoProgress));
@@ -190,7 +204,9 @@ impl Place<'_> {
         let call = self.request(endless).cancelled();
         let ended = self.sessions.perform(self.session, &call).await?;
         ensure!(ended.text == "cancelled", "{}", ended.text);
-        self.column.wait_cancelled(&endless.arguments).await?;
+        if !self.habits.cancels_by_message {
+            self.column.wait_cancelled(&endless.arguments).await?;
+        }
 
         self.call(&self.column.kind.call(1)).await.context("after a call was cancelled")
     }
@@ -230,7 +246,8 @@ impl Place<'_> {
     }
 
     async fn big(&self) -> Mark {
-        let size = if self.small_events { 1_000_000 } else { 5_000_000 };
+        let small = self.habits.refuses_large_events;
+        let size = if small { 1_000_000 } else { 5_000_000 };
         let Some(big) = self.column.kind.big(size) else {
             return Mark::Explained(Note::NoBigResult);
         };
@@ -243,10 +260,7 @@ impl Place<'_> {
             ensure!(result.text == format!("{size} {hash}"), "it answered {}", result.text);
             Ok(())
         };
-        match Mark::of(check).await {
-            Mark::Works if self.small_events => Mark::Explained(Note::SmallerEvents),
-            mark => mark,
-        }
+        Mark::of(check).await.unless(small.then_some(Note::SmallerEvents))
     }
 
     async fn parallel(&self) -> Result<()> {
