@@ -13,6 +13,7 @@ mod call;
 mod client;
 mod config;
 mod downstream;
+mod followed;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod home;
