@@ -281,7 +281,7 @@ pub fn key_peppered(name: &str, secret: &str, fields: &str, pepper: &[u8; 32]) -
 pub fn service(name: &str, address: IpAddr, port: u16) -> Record {
     let spec = format!("tools: {{prefix: \"\"}}\nservice: {{name: svc, port: {port}}}");
     let manifest = manifests::server_with(name, "x", &spec).replace("  url: x\n", "");
-    let place = Place { host: "svc.default.svc".to_owned(), port, address };
+    let place = Place { host: "svc.default.svc".to_owned(), port, address, pods: None };
     record(&manifest, name, Some(place))
 }
 
