@@ -14,7 +14,7 @@ use crate::downstream::reply::{self, Response};
 use crate::peer::Fleet;
 use crate::report::Reporter;
 use crate::source::Contact;
-use crate::state::{Token, Tokens};
+use crate::state::{Keyring, Token, Tokens};
 use crate::table::Table;
 use crate::telemetry::Telemetry;
 
@@ -35,7 +35,7 @@ pub(crate) enum Access {
     /// On one's own machine all see everything.
     Open,
     /// In a cluster. Only there is somebody to report to.
-    Tokens(Tokens, Reporter),
+    Tokens(Arc<Keyring>, Reporter),
 }
 
 impl Admin {
@@ -51,8 +51,9 @@ impl Admin {
                 "/metrics" => self.metrics(),
                 _ => reply::error(StatusCode::NOT_FOUND, "no such path"),
             },
-            Access::Tokens(tokens, reporter) => {
-                self.serve_with_token(path, Granted::of(request.headers(), tokens), reporter)
+            Access::Tokens(keyring, reporter) => {
+                let granted = Granted::of(request.headers(), &keyring.tokens.load());
+                self.serve_with_token(path, granted, reporter)
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::report::Reporter;
 use crate::session::Tombstones;
 use crate::source::cluster::{Cluster, ClusterError};
 use crate::source::{Contact, watch_cluster, watch_directory};
-use crate::state::{self, Keeper, StateError};
+use crate::state::{self, Keeper, Keyring, StateError};
 use crate::table::{Table, changes};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Egress, Newswire, Pool};
@@ -141,7 +141,7 @@ impl Gateway {
         };
         let in_cluster = matches!(options.source, Source::Cluster(_));
         let keeper = if in_cluster { Keeper::Operator } else { Keeper::Own };
-        let secrets = state::open(&options.state, keeper)?;
+        let (secrets, state) = state::open(&options.state, keeper)?;
 
         let stop = CancellationToken::new();
         let drain = stop.child_token();
@@ -156,6 +156,9 @@ impl Gateway {
             }
             None => Arc::default(),
         };
+        let pepper = secrets.pepper.clone();
+        let (keyring, follow) = Keyring::new(secrets, state, keeper, stop.clone());
+        tasks.spawn(follow);
         let telemetry = Telemetry::new();
         let table = Arc::new(Table::new());
         let contact = Arc::new(Contact::default());
@@ -169,12 +172,12 @@ impl Gateway {
             stop.clone(),
             telemetry.clone(),
         );
-        let (fleet, inboxes) = Fleet::new(secrets.peers, drain.clone(), telemetry.clone());
+        let (fleet, inboxes) = Fleet::new(keyring.peers.clone(), drain.clone(), telemetry.clone());
         let publisher = Publisher::new(table.clone(), pool, telemetry.clone(), changed);
         let access = if in_cluster {
             let hello = hello(options.pod);
             let (table, stop) = (table.clone(), stop.clone());
-            Access::Tokens(secrets.tokens, Reporter { hello, table, news, stop })
+            Access::Tokens(keyring.clone(), Reporter { hello, table, news, stop })
         } else {
             Access::Open
         };
@@ -188,15 +191,9 @@ impl Gateway {
         });
         let homes = Homes::new();
         let downstream = Arc::new(Downstream {
-            authenticator: Authenticator {
-                peppers: [Some(secrets.pepper.clone()), secrets.previous]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
-                table: table.clone(),
-            },
+            authenticator: Authenticator { keyring: keyring.clone(), table: table.clone() },
             table,
-            sealer: Arc::new(secrets.sealer),
+            sealer: keyring.sealer.clone(),
             tombstones: Tombstones::default(),
             calls: InFlight::new(),
             streams: Streams::new(),
@@ -214,7 +211,6 @@ impl Gateway {
 
         match options.source {
             Source::Directories(directories) => {
-                let pepper = secrets.pepper;
                 let source =
                     watch_directory(directories.clone(), pepper, changes, stop.clone()).await;
                 tasks.spawn(source.map_err(|error| StartError::Source(directories, error))?);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use gateway_core::{Namespace, Pepper, Principal, Refusal};
+use gateway_core::{Namespace, Principal, Refusal};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
+use crate::state::Keyring;
 use crate::table::Table;
 
 /// Longest key that is looked at.
@@ -15,8 +16,8 @@ const MAX_KEY: usize = 4096;
 /// Tells principals by their keys.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    /// One, or during a rotation two.
-    pub(crate) peppers: Vec<Pepper>,
+    /// Has one pepper, or during a rotation two.
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) table: Arc<Table>,
 }
 
@@ -50,7 +51,7 @@ impl Authenticator {
         let (key, source) = presented(&parts.headers, parts.uri.query())?;
         let (table, now) = (self.table.load(), Timestamp::now());
         let mut found = Err(Refusal::Unknown);
-        for pepper in &self.peppers {
+        for pepper in self.keyring.peppers.load().iter() {
             found = table.snapshot.authenticate(&pepper.digest(key.as_bytes()), now);
             if !matches!(found, Err(Refusal::Unknown)) {
                 break;

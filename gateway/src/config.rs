@@ -1,23 +1,16 @@
 //! What belongs to the whole gateway: one file, read again when it changes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use std::{fs, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Uri};
 use serde::Deserialize;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::watches::Watches;
+use crate::followed::Followed;
 use crate::yaml;
-
-/// How soon a change is noticed that nothing tells of.
-const POLL: Duration = Duration::from_secs(1);
-/// Largest file.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// Why a gateway does not start with its configuration file.
 #[derive(Debug, thiserror::Error)]
@@ -76,32 +69,17 @@ impl Config {
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + use<>), ConfigError> {
         let failed = |error| ConfigError::Io(path.to_owned(), error);
-        let path = std::path::absolute(path).map_err(failed)?;
-        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
-        // Watched before it is read, so that nothing falls between.
-        let mut watches = Watches::new(&[directory], |_| true).map_err(failed)?;
-        let mut read = load(&path).map_err(failed)?;
-        let settings = Settings::parse(&read);
-        let settings = settings.map_err(|reason| ConfigError::Invalid(path.clone(), reason))?;
+        let (mut file, text) = Followed::open(path).map_err(failed)?;
+        let settings = Settings::parse(&text);
+        let settings = settings.map_err(|reason| ConfigError::Invalid(path.to_owned(), reason))?;
         let config =
             Arc::new(Self { settings: ArcSwap::from_pointee(settings), ..Self::default() });
         let kept = config.clone();
         let follow = async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = watches.changed() => watches.settled().await,
-                    () = sleep(POLL) => {}
-                }
-                watches.renew();
-                match load(&path) {
-                    Ok(text) if text == read && !kept.is_unread() => {}
-                    Ok(text) => {
-                        kept.take(&text);
-                        read = text;
-                    }
-                    Err(error) => kept.refuse(format!("{UNREAD}: {error}")),
+            while let Some(changed) = stop.run_until_cancelled(file.changed()).await {
+                match changed {
+                    Ok(text) => kept.take(&text),
+                    Err(error) => kept.refuse(format!("it cannot be read: {error}")),
                 }
             }
         };
@@ -116,10 +94,6 @@ impl Config {
     /// Why the file as it is now is not in force.
     pub(crate) fn problem(&self) -> Option<Arc<String>> {
         self.problem.load_full()
-    }
-
-    fn is_unread(&self) -> bool {
-        self.problem.load().as_ref().is_some_and(|problem| problem.starts_with(UNREAD))
     }
 
     fn take(&self, text: &str) {
@@ -144,16 +118,6 @@ impl Config {
             self.problem.store(Some(Arc::new(reason)));
         }
     }
-}
-
-const UNREAD: &str = "it cannot be read";
-
-fn load(path: &Path) -> io::Result<String> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(io::Error::other("not a file, or larger than 1 MiB"));
-    }
-    fs::read_to_string(path)
 }
 
 impl Settings {

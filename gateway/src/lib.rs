@@ -14,6 +14,7 @@ mod call;
 mod client;
 mod config;
 mod downstream;
+mod followed;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod home;

@@ -105,7 +105,7 @@ pub(crate) struct Fleet {
     pub(crate) own: Tag,
     /// Where others reach this one, once it listens for them.
     port: OnceLock<u16>,
-    keys: PeerKeys,
+    keys: Arc<PeerKeys>,
     sender: Sender,
     windows: Windows,
     pods: ArcSwap<Vec<Arc<Pod>>>,
@@ -128,7 +128,7 @@ pub(crate) struct Inboxes {
 
 impl Fleet {
     pub(crate) fn new(
-        keys: PeerKeys,
+        keys: Arc<PeerKeys>,
         draining: CancellationToken,
         telemetry: Arc<Telemetry>,
     ) -> (Arc<Self>, Inboxes) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Mutex;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -119,8 +120,10 @@ fn names(principal: &Principal, scope: &Scope) -> Bytes {
 type KeyId = [u8; 4];
 
 /// Seals and opens session ids, and ids of tasks. The first key seals, all open.
-pub(crate) struct Sealer {
-    keys: Vec<(KeyId, LessSafeKey)>,
+pub(crate) struct Sealer(ArcSwap<Keys>);
+
+struct Keys {
+    sealing: Vec<(KeyId, LessSafeKey)>,
     /// For ids of tasks, made from the same secrets.
     tasks: Vec<TaskKey>,
 }
@@ -134,7 +137,7 @@ impl fmt::Debug for Sealer {
 impl Sealer {
     /// `None` without a key.
     pub(crate) fn new(secrets: &[[u8; 32]]) -> Option<Self> {
-        let keys: Vec<_> = secrets
+        let sealing: Vec<_> = secrets
             .iter()
             .filter_map(|key| {
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key);
@@ -143,7 +146,13 @@ impl Sealer {
             })
             .collect();
         let tasks: Vec<_> = secrets.iter().filter_map(TaskKey::new).collect();
-        (!keys.is_empty() && tasks.len() == keys.len()).then_some(Self { keys, tasks })
+        (!sealing.is_empty() && tasks.len() == sealing.len())
+            .then(|| Self(ArcSwap::from_pointee(Keys { sealing, tasks })))
+    }
+
+    /// Takes the keys of another in place of its own.
+    pub(crate) fn replace(&self, other: Self) {
+        self.0.store(other.0.into_inner());
     }
 
     /// The id of a server's task as the principal gets it.
@@ -153,12 +162,12 @@ impl Sealer {
         id: &str,
         principal: &Principal,
     ) -> Option<String> {
-        self.tasks.first()?.seal(server, id, principal)
+        self.0.load().tasks.first()?.seal(server, id, principal)
     }
 
     /// The server of a task and the id it gave it. `None` if it is made up, or another's.
     pub(crate) fn open_task(&self, id: &str, principal: &Principal) -> Option<(ServerId, String)> {
-        self.tasks.iter().find_map(|key| key.open(id, principal))
+        self.0.load().tasks.iter().find_map(|key| key.open(id, principal))
     }
 
     /// Begins a session of a principal and returns it with its id. `None` if there is no
@@ -181,7 +190,8 @@ impl Sealer {
     }
 
     fn seal(&self, session: &Session, expires: i64) -> Option<String> {
-        let (key_id, key) = self.keys.first()?;
+        let keys = self.0.load();
+        let (key_id, key) = keys.sealing.first()?;
         let mut sealed = encode(session, expires);
         let nonce = Nonce::assume_unique_for_key(session.id.0);
         key.seal_in_place_append_tag(nonce, Aad::empty(), &mut sealed).ok()?;
@@ -201,7 +211,8 @@ impl Sealer {
         let (key_id, rest) = bytes.split_first_chunk_mut::<4>()?;
         let (nonce, sealed) = rest.split_at_mut_checked(NONCE_LEN)?;
         let nonce = <[u8; NONCE_LEN]>::try_from(&*nonce).ok()?;
-        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id)?;
+        let keys = self.0.load();
+        let (_, key) = keys.sealing.iter().find(|(id, _)| id == key_id)?;
         let plain =
             key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::empty(), sealed).ok()?;
         let (session, expires) = decode(plain, SessionId(nonce))?;

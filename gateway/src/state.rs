@@ -2,18 +2,23 @@
 //!
 //! Whoever starts with the same file knows the same keys and opens the same sessions. Without a
 //! cluster the gateway makes the file; in one the operator does, and the gateway only reads it.
+//! Either way it is read again when it changes.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_core::Pepper;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use crate::followed::Followed;
 use crate::peer::PeerKeys;
 use crate::session::Sealer;
 
@@ -26,8 +31,8 @@ struct Contents {
     /// In place of `pepper`: the current one and the one before, while a rotation goes on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     peppers: Vec<String>,
-    /// The first seals, all open: put a new one in front to rotate, and take the old one away when
-    /// the sessions it sealed have expired.
+    /// The first seals, all open. To rotate, add a new one at the end, put it in front when every
+    /// gateway has read it, and take the old one away when the sessions it sealed have expired.
     sealing: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<String>,
@@ -54,6 +59,68 @@ pub(crate) struct Secrets {
     /// For requests between gateways.
     pub(crate) peers: PeerKeys,
     pub(crate) tokens: Tokens,
+}
+
+/// The secrets that are in force.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    keeper: Keeper,
+    /// The current one first.
+    pub(crate) peppers: ArcSwap<Vec<Pepper>>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) peers: Arc<PeerKeys>,
+    pub(crate) tokens: ArcSwap<Tokens>,
+}
+
+impl Keyring {
+    /// Takes the keys of the file, and gives what follows its changes until `stop`.
+    pub(crate) fn new(
+        secrets: Secrets,
+        mut file: Followed,
+        keeper: Keeper,
+        stop: CancellationToken,
+    ) -> (Arc<Self>, impl Future<Output = ()> + use<>) {
+        let Secrets { pepper, previous, sealer, peers, tokens } = secrets;
+        let peppers =
+            ArcSwap::from_pointee([Some(pepper), previous].into_iter().flatten().collect());
+        let (sealer, peers) = (Arc::new(sealer), Arc::new(peers));
+        let tokens = ArcSwap::from_pointee(tokens);
+        let keyring = Arc::new(Self { keeper, peppers, sealer, peers, tokens });
+        let kept = keyring.clone();
+        let follow = async move {
+            let mut problem = None;
+            while let Some(changed) = stop.run_until_cancelled(file.changed()).await {
+                let path = file.path();
+                let read = changed.map_err(|error| StateError::Io(path.to_owned(), error));
+                match read.and_then(|text| check(path, &text, keeper)) {
+                    Ok(secrets) => {
+                        kept.take(secrets);
+                        problem = None;
+                        tracing::info!("the keys of the state file are in force");
+                    }
+                    Err(error) => {
+                        let reason = Some(error.to_string());
+                        if problem != reason {
+                            tracing::error!(%error, "the last good keys stay in force");
+                            problem = reason;
+                        }
+                    }
+                }
+            }
+        };
+        (keyring, follow)
+    }
+
+    fn take(&self, Secrets { pepper, previous, sealer, peers, tokens }: Secrets) {
+        // Without an operator what a pepper has digested never leaves the process.
+        if self.keeper == Keeper::Operator {
+            let peppers = [Some(pepper), previous].into_iter().flatten();
+            self.peppers.store(Arc::new(peppers.collect()));
+        }
+        self.sealer.replace(sealer);
+        self.peers.replace(peers);
+        self.tokens.store(Arc::new(tokens));
+    }
 }
 
 /// What opens the admin port.
@@ -102,7 +169,7 @@ pub enum StateError {
 }
 
 /// Reads the file. Its keeper makes it where there is none.
-pub(crate) fn open(path: &Path, keeper: Keeper) -> Result<Secrets, StateError> {
+pub(crate) fn open(path: &Path, keeper: Keeper) -> Result<(Secrets, Followed), StateError> {
     let failed = |error| StateError::Io(path.to_owned(), error);
     if !path.exists() {
         match keeper {
@@ -110,6 +177,12 @@ pub(crate) fn open(path: &Path, keeper: Keeper) -> Result<Secrets, StateError> {
             Keeper::Operator => return Err(StateError::Missing(path.to_owned())),
         }
     }
+    let (file, text) = Followed::open(path).map_err(failed)?;
+    Ok((check(path, &text, keeper)?, file))
+}
+
+fn check(path: &Path, text: &str, keeper: Keeper) -> Result<Secrets, StateError> {
+    let failed = |error| StateError::Io(path.to_owned(), error);
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let (others, proper) = match keeper {
         Keeper::Own => (0o077, "600"),
@@ -118,8 +191,7 @@ pub(crate) fn open(path: &Path, keeper: Keeper) -> Result<Secrets, StateError> {
     if mode & others != 0 {
         return Err(StateError::Exposed(path.to_owned(), proper));
     }
-    let text = fs::read(path).map_err(failed)?;
-    let secrets = read(&text).and_then(|secrets| match (keeper, &secrets.tokens.admin) {
+    let secrets = read(text).and_then(|secrets| match (keeper, &secrets.tokens.admin) {
         (Keeper::Operator, None) => Err("it has no admin token".to_owned()),
         _ => Ok(secrets),
     });
@@ -127,8 +199,8 @@ pub(crate) fn open(path: &Path, keeper: Keeper) -> Result<Secrets, StateError> {
 }
 
 /// Why it cannot be read is told without what it holds.
-fn read(text: &[u8]) -> Result<Secrets, String> {
-    let contents: Contents = serde_json::from_slice(text)
+fn read(text: &str) -> Result<Secrets, String> {
+    let contents: Contents = serde_json::from_str(text)
         .map_err(|error| format!("no JSON of ours at line {}", error.line()))?;
     let Contents { pepper, peppers, sealing, admin, metrics } = contents;
     let peppers: Vec<&String> = pepper.iter().chain(&peppers).collect();
@@ -204,8 +276,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/state.json");
 
-        let first = open(&path, Keeper::Own).unwrap();
-        let second = open(&path, Keeper::Own).unwrap();
+        let (first, _) = open(&path, Keeper::Own).unwrap();
+        let (second, _) = open(&path, Keeper::Own).unwrap();
 
         assert_eq!(digests(&first), digests(&second));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -249,7 +321,7 @@ mod tests {
     #[test]
     fn both_spellings_of_peppers_are_read() {
         let (one, two) = (STANDARD.encode([1; 32]), STANDARD.encode([2; 32]));
-        let digests = |json: &str| read(json.as_bytes()).map(|secrets| digests(&secrets));
+        let digests = |json: &str| read(json).map(|secrets| digests(&secrets));
         let current = Pepper::new(&[1; 32]).digest(b"key");
         let previous = Pepper::new(&[2; 32]).digest(b"key");
         let sealing = format!(r#""sealing":["{one}"]"#);

@@ -36,6 +36,7 @@ mod lists;
 mod lodger;
 mod own;
 mod passing;
+mod pods;
 mod pool;
 mod request;
 mod slot;
@@ -65,6 +66,7 @@ use fault::Fault;
 use gate::Gate;
 use leg::Leg;
 use lodger::Lodger;
+use pods::Pods;
 use slot::Of;
 
 /// Legs one principal may hold at one server: some 4 clients of 64 sessions.
@@ -104,6 +106,10 @@ pub(crate) struct Upstream {
     pub(crate) endpoint: Endpoint,
     session: SessionMode,
     http: Arc<HttpClient>,
+    connector: Connector,
+    egress: Arc<Egress>,
+    /// Where each leg stays with one pod.
+    pods: ArcSwapOption<Pods>,
     /// 0 until known.
     link: AtomicU8,
     /// Whether it speaks 2026-07-28.
@@ -143,10 +149,14 @@ impl Upstream {
         let metrics = telemetry.calls_of(&entry.namespace, &entry.name);
         // It may stand in the place of one whose breaker was open.
         metrics.breaker.set(0);
+        let connector = Connector::new(&entry.endpoint, egress.clone(), entry.timeouts.connect);
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
-            http: HttpClient::new(Connector::new(&entry.endpoint, egress, entry.timeouts.connect)),
+            http: HttpClient::new(connector.clone()),
+            connector,
+            egress,
+            pods: ArcSwapOption::empty(),
             metrics,
             breaker: Breaker::new(),
             tripped: ArcSwapOption::empty(),
@@ -184,9 +194,38 @@ impl Upstream {
         Template::new(url, self.endpoint.host.as_ref())
     }
 
+    /// By what a new leg may go: one of the server's pods, the best first, where they keep sessions
+    /// apart, else wherever its address leads.
+    async fn ways(&self) -> Vec<Arc<HttpClient>> {
+        let Some(pods) = self.pods() else { return vec![self.http.clone()] };
+        match pods.ways(&self.connector).await {
+            Ok(ways) if !ways.is_empty() => ways,
+            // Nothing is ready, or DNS does not know it yet: then its Service says how it is.
+            Ok(_) => vec![self.http.clone()],
+            Err(error) => {
+                tracing::debug!(%error, "the pods of a server are not known");
+                vec![self.http.clone()]
+            }
+        }
+    }
+
+    fn pods(&self) -> Option<Arc<Pods>> {
+        let entry = self.entry.load();
+        let host = entry.pods.as_deref()?;
+        if let Some(known) = self.pods.load_full().filter(|pods| pods.are_at(host)) {
+            return Some(known);
+        }
+        // Of two made at once one goes with its only leg.
+        let port = self.endpoint.port();
+        let pods = Pods::new(host, port, self.egress.clone());
+        self.pods.store(Some(pods.clone()));
+        Some(pods)
+    }
+
     /// Sends a request with the credential of now.
     fn send(
         &self,
+        http: &Arc<HttpClient>,
         template: &Template,
         method: Method,
         body: Bytes,
@@ -197,7 +236,7 @@ impl Upstream {
         if let Some(credential) = &self.entry.load().credential {
             request.headers_mut().insert(credential.header.clone(), credential.value.clone());
         }
-        self.http.send(request)
+        http.send(request)
     }
 
     /// Sends a message that expects no answer, without waiting until it is taken. One leg that has
@@ -434,7 +473,6 @@ impl Upstream {
     pub(crate) fn report(&self) -> ServerReport {
         let entry = self.entry();
         ServerReport {
-            breaker: None,
             server: ServerId { namespace: entry.namespace.clone(), name: entry.name.clone() },
             uid: entry.claim.tie.to_string(),
             state: match &*self.standing.state() {
@@ -461,6 +499,9 @@ impl Upstream {
     /// Takes away legs that were idle for long, to be closed, and closes idle connections.
     fn sweep(&self) -> Vec<Arc<Leg>> {
         self.http.sweep();
+        if let Some(pods) = &*self.pods.load() {
+            pods.sweep();
+        }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let mut idle = Vec::new();
         clients.retain(|_, slot| {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateways::Gateways;
+use crate::keyring::Keyring;
 use crate::telemetry::Telemetry;
 
 /// What the admin port tells of.
@@ -21,8 +23,8 @@ pub(crate) struct Admin {
     pub(crate) gateways: Arc<Gateways>,
     /// True once everything was listed: a standby is ready too.
     pub(crate) ready: watch::Receiver<bool>,
-    /// What opens the metrics; unknown until the keyring is read.
-    pub(crate) token: Arc<OnceLock<String>>,
+    /// Has what opens the metrics, as soon as it is read.
+    pub(crate) keyring: Arc<OnceLock<Arc<ArcSwap<Keyring>>>>,
 }
 
 /// Serves until `stop`.
@@ -51,7 +53,8 @@ async fn readiness(State(admin): State<Admin>) -> impl IntoResponse {
 
 /// Isolation never rests on a NetworkPolicy alone.
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    if !may_see_metrics(&headers, admin.token.get()) {
+    let keyring = admin.keyring.get().map(|keyring| keyring.load());
+    if !may_see_metrics(&headers, keyring.as_ref().map(|keyring| &keyring.metrics)) {
         let realm = [(header::WWW_AUTHENTICATE, "Bearer")];
         let reason = "metrics need the token of the Secret RELEASE-metrics-token";
         return (StatusCode::UNAUTHORIZED, realm, reason).into_response();

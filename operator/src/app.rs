@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use gateway_core::{Kind, Range};
 use kube::Client;
@@ -114,18 +115,18 @@ impl Operator {
         let bells = Arc::new(Bells::default());
         let gateways = Arc::new(Gateways::new(bells.clone()));
         let (ready, is_ready) = watch::channel(false);
-        let token = Arc::new(OnceLock::new());
+        let known = Arc::new(OnceLock::new());
         let admin = Admin {
             telemetry: telemetry.clone(),
             gateways: gateways.clone(),
             ready: is_ready.clone(),
-            token: token.clone(),
+            keyring: known.clone(),
         };
         tasks.spawn(admin::serve(listener, admin, stop.child_token()));
 
-        let keyring = keyring(&client, &options).await?;
+        let keyring = Arc::new(ArcSwap::from_pointee(keyring(&client, &options).await?));
         // Nobody else sets it.
-        let _ = token.set(keyring.metrics.clone());
+        let _ = known.set(keyring.clone());
         let leadership = Arc::new(Leadership::default());
         let place = options.entries_namespace.clone();
         let stored = || (client.clone(), &*place, leadership.clone());
@@ -143,8 +144,7 @@ impl Operator {
             gateways: gateways.clone(),
             failures: failures.clone(),
         };
-        let followers =
-            Followers::new(gateways.clone(), keyring.admin.as_str().into(), stop.child_token());
+        let followers = Followers::new(gateways.clone(), keyring.clone(), stop.child_token());
         let settings = settings(&options);
         let places = Where {
             own: &settings.namespace,
@@ -177,6 +177,15 @@ impl Operator {
         let highest = move || entries.highest_term();
         let candidate =
             Candidate::new(client, &namespace, lease, options.identity, leadership, highest);
+        let following = {
+            let ctx = ctx.clone();
+            async move {
+                let (own, keys) = (&ctx.settings.namespace, &ctx.world.resources);
+                let changed = || ctx.bells.keys.ring_all(keys.all(Kind::Key));
+                keyring::follow(&ctx.client, own, &options.release, &ctx.keyring, changed).await;
+            }
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(following));
         run(&ctx, &tasks, &stop, Parts { watches, ready, is_ready, candidate, departed, ranges });
         tasks.close();
         Ok(Self { stop, tasks, _stopped_when_dropped: guard })

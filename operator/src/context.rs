@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::{Claim, Namespace, Record, ResourceRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::runtime::controller::Action;
@@ -59,7 +60,7 @@ pub(crate) struct Context {
     pub(crate) gateways: Arc<Gateways>,
     pub(crate) bells: Arc<Bells>,
     pub(crate) leadership: Arc<Leadership>,
-    pub(crate) keyring: Keyring,
+    pub(crate) keyring: Arc<ArcSwap<Keyring>>,
     pub(crate) recorder: Recorder,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) failures: Arc<Failures>,

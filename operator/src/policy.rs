@@ -15,7 +15,7 @@ mod validate;
 /// One look at a policy.
 pub(crate) async fn reconcile(policy: &McpPolicy, ctx: &Context) -> Result<Action, Error> {
     let observed = observe::observe(ctx, policy);
-    let valid = validate::validate(policy, &ctx.keyring.pepper);
+    let valid = validate::validate(policy, &ctx.keyring.load().pepper);
     let desired = build::build(policy, valid, &observed, ctx.term()?);
     let applied = apply::apply(ctx, desired).await?;
     status::update(ctx, policy, &applied).await

@@ -19,7 +19,7 @@ mod workload;
 /// One look at a server.
 pub(crate) async fn reconcile(server: &McpServer, ctx: &Context) -> Result<Action, Error> {
     let observed = observe::observe(ctx, server).await?;
-    let valid = validate::validate(server, &observed, &ctx.keyring.pepper);
+    let valid = validate::validate(server, &observed, &ctx.keyring.load().pepper);
     let desired = build::build(server, valid, &observed, &ctx.settings, ctx.term()?);
     let applied = apply::apply(ctx, server, &observed, desired).await?;
     status::update(ctx, server, &observed, applied).await

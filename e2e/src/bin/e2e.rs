@@ -30,6 +30,10 @@ enum Command {
         #[arg(long)]
         release: bool,
 
+        /// Print what `helm install` needs to be told to use them, in place of their names.
+        #[arg(long)]
+        helm: bool,
+
         /// Only these [default: all].
         programs: Vec<Program>,
     },
@@ -58,12 +62,17 @@ async fn run(Flags { choice, command }: Flags) -> anyhow::Result<()> {
         }
         Command::Down => println!("{}", cluster::down(&choice).await?),
         Command::Status => println!("{}", cluster::status(&choice).await?),
-        Command::Images { release, programs } => {
+        Command::Images { release, helm, programs } => {
             let programs = if programs.is_empty() { Program::here() } else { programs };
             let cluster = Cluster::chosen(&choice).await?;
             let profile = if release { Profile::Release } else { Profile::Image };
-            for image in cluster.images_of(&programs, profile).await? {
-                println!("{}", image.reference());
+            let images = cluster.images_of(&programs, profile).await?;
+            for (image, program) in images.iter().zip(programs) {
+                if helm {
+                    println!("--set {}.image.tag={}", program.component(), image.tag());
+                } else {
+                    println!("{}", image.reference());
+                }
             }
         }
     }

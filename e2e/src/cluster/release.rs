@@ -94,14 +94,7 @@ impl Release {
             format!("upstreams.allowedRanges={{{OUTSIDE}}}"),
         ];
         for (image, program) in images.iter().zip(Program::ALL) {
-            let component = match program {
-                Program::Gateway => "gateway",
-                Program::Operator => "operator",
-                Program::Everything => "demo.everything",
-                Program::Filesystem => "demo.filesystem",
-                Program::Sql => "demo.sql",
-            };
-            values.push(format!("{component}.image.tag={}", image.tag()));
+            values.push(format!("{}.image.tag={}", program.component(), image.tag()));
         }
         let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
         arguments.extend(["--namespace", HOME, "--create-namespace"]);

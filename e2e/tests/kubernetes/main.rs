@@ -5,6 +5,7 @@
 mod bad_input;
 mod definitions;
 mod isolation;
+mod keyring;
 mod keys;
 mod network;
 mod policies;

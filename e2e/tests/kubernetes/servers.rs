@@ -1,6 +1,6 @@
 //! Servers come, change and go under open sessions, wherever they run.
 
-use e2e::cluster::{Program, Release, Tenant};
+use e2e::cluster::{Program, Release, Tenant, release::ENTRIES};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -98,6 +98,44 @@ async fn a_rolling_update_loses_no_call_and_no_session() {
         answered + lost.len(),
         lost.len()
     );
+    assert!(answered > 100, "only {answered} calls");
+    open.iter().for_each(|open| open.is_whole());
+}
+
+#[tokio::test]
+async fn sessions_stay_with_one_of_several_pods_and_go_on_at_another() {
+    let release = Release::shared().await.unwrap();
+    let team = release.tenant("several").await.unwrap();
+    team.allow("all", "alice", &["*"]).await.unwrap();
+    let key = team.key("alice", json!({"user": "alice"})).await.unwrap();
+    let mut workload = team.workload("tools", release.image(Program::Everything).unwrap());
+    set(&mut workload, "EVERYTHING_SLOW_TOOLS", "true");
+    workload["replicas"] = json!(2);
+    let spec = json!({"workload": workload, "session": "PerClient"});
+    team.apply("McpServer", "tools", spec).await.unwrap();
+    let pods_known = || async {
+        let secret = format!("server.{}.tools", team.name());
+        let path = "--output=go-template={{.data.entry | base64decode}}";
+        let arguments = ["--namespace", ENTRIES, "get", "secret", &secret, path];
+        let entry = release.cluster().kubectl(&arguments).await?;
+        let pods = format!(r#""pods":"mcph-tools.{}.svc""#, team.name());
+        Ok(entry.contains(&pods))
+    };
+    e2e::cluster::release::until("the entry to name the pods", MINUTE, pods_known).await.unwrap();
+    team.ready("mcpserver", "tools").await.unwrap();
+    let open = Open::all(&release, &key).await.unwrap();
+
+    let calls =
+        [("tools_slow", json!({"seconds": 1, "steps": 2})), ("tools_add", json!({"a": 2, "b": 3}))];
+    let traffic = Traffic::start(open, &calls);
+    for pod in pods(&team).await {
+        team.namespace().kubectl(&["delete", "pod", &pod, "--wait=false"]).await.unwrap();
+        team.namespace().wait(&format!("pod/{pod}"), "delete", 2 * MINUTE).await.unwrap();
+        team.ready("mcpserver", "tools").await.unwrap();
+    }
+    let (open, answered, lost) = traffic.stop().await;
+
+    assert!(lost.is_empty(), "{answered} answered, {} lost: {lost:#?}", lost.len());
     assert!(answered > 100, "only {answered} calls");
     open.iter().for_each(|open| open.is_whole());
 }

@@ -63,6 +63,10 @@ pub struct ServerEntry {
     pub claim: Claim,
     /// Where and how it is reached.
     pub endpoint: Endpoint,
+    /// What resolves to the pods of a server that keep sessions apart, so that each session stays
+    /// with one. Applies to new sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Box<str>>,
     /// Whose sessions share a connection.
     pub session: SessionMode,
     /// Sent with every request.
@@ -125,6 +129,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The port that is connected to.
+    pub fn port(&self) -> u16 {
+        let usual = if self.streamable.scheme_str() == Some("https") { 443 } else { 80 };
+        self.streamable.port_u16().unwrap_or(usual)
+    }
+
     /// Whether Streamable HTTP is tried.
     pub fn tries_streamable(&self) -> bool {
         self.transport != Transport::Sse

@@ -112,6 +112,8 @@ pub struct Place {
     pub port: u16,
     /// Its cluster IP.
     pub address: IpAddr,
+    /// The name of another that leads to each of its pods, if sessions are to stay with one.
+    pub pods: Option<String>,
 }
 
 impl Entry {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -40,8 +41,7 @@ const CARRIED: [HeaderName; 5] = [
 ];
 
 /// The keys of the fleet. The first one seals, all open.
-#[derive(Clone)]
-pub(crate) struct PeerKeys(Vec<hmac::Key>);
+pub(crate) struct PeerKeys(ArcSwap<Vec<hmac::Key>>);
 
 impl std::fmt::Debug for PeerKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,7 +57,12 @@ impl PeerKeys {
             let derived = hmac::sign(&root, b"requests between gateways");
             hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
         };
-        Self(secrets.iter().map(derive).collect())
+        Self(ArcSwap::from_pointee(secrets.iter().map(derive).collect()))
+    }
+
+    /// Takes the keys of others in place of its own.
+    pub(crate) fn replace(&self, others: Self) {
+        self.0.store(others.0.into_inner());
     }
 }
 
@@ -153,7 +158,7 @@ impl Fleet {
             put(SESSION, text(session.as_bytes()));
         }
         put(BODY, text(&BodyHash::of(body).0));
-        if let Some(key) = self.keys.0.first() {
+        if let Some(key) = self.keys.0.load().first() {
             let mac = feed(hmac::Context::with_key(key), method, target, &headers).sign();
             if let Ok(value) = HeaderValue::try_from(text(mac.as_ref())) {
                 headers.insert(MAC, value);
@@ -166,8 +171,8 @@ impl Fleet {
     #[cfg(test)]
     pub(super) fn reseal(&self, headers: &mut HeaderMap, at: Timestamp) {
         headers.insert(AT, HeaderValue::from(at.as_millisecond()));
-        let key = self.keys.0.first().unwrap();
-        let mac = feed(hmac::Context::with_key(key), &Method::POST, "/mcp", headers).sign();
+        let keys = self.keys.0.load();
+        let mac = feed(hmac::Context::with_key(&keys[0]), &Method::POST, "/mcp", headers).sign();
         headers.insert(MAC, HeaderValue::try_from(text(mac.as_ref())).unwrap());
     }
 
@@ -180,7 +185,7 @@ impl Fleet {
         anyone: bool,
     ) -> Result<Opened, Unsealed> {
         let mac: [u8; 32] = bytes(headers, &MAC).ok_or(Unsealed::Bare)?;
-        let authentic = self.keys.0.iter().any(|key| {
+        let authentic = self.keys.0.load().iter().any(|key| {
             let own = feed(hmac::Context::with_key(key), method, target, headers).sign();
             aws_lc_rs::constant_time::verify_slices_are_equal(own.as_ref(), &mac).is_ok()
         });
@@ -216,14 +221,14 @@ impl Fleet {
     /// Proves to who asked that this gateway has the key.
     pub(super) fn answer_to(&self, headers: &HeaderMap) -> Option<String> {
         let asked: [u8; 32] = bytes(headers, &MAC)?;
-        Some(text(answer(self.keys.0.first()?, &asked, self.own).as_ref()))
+        Some(text(answer(self.keys.0.load().first()?, &asked, self.own).as_ref()))
     }
 
     /// Whether an answer came from the gateway that says it gave it.
     pub(super) fn is_answer(&self, asked: &HeaderMap, from: Tag, proof: &str) -> bool {
         let Some(asked) = bytes::<32>(asked, &MAC) else { return false };
         let proof = URL_SAFE_NO_PAD.decode(proof).unwrap_or_default();
-        self.keys.0.iter().any(|key| {
+        self.keys.0.load().iter().any(|key| {
             let expected = answer(key, &asked, from);
             aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), &proof).is_ok()
         })

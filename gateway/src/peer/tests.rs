@@ -5,7 +5,7 @@ use super::seal::Unsealed;
 use super::*;
 
 fn fleet(secret: u8) -> Arc<Fleet> {
-    let keys = PeerKeys::new(&[[secret; 32]]);
+    let keys = Arc::new(PeerKeys::new(&[[secret; 32]]));
     Fleet::new(keys, CancellationToken::new(), Telemetry::new()).0
 }
 

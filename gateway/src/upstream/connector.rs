@@ -16,46 +16,69 @@ use tokio_util::either::Either;
 
 use super::egress::Egress;
 use super::fault::Fault;
+use super::pods::Pod;
 use super::trust::Trust;
 
 /// A connection to a server.
 pub(crate) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// Connects to one origin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connector {
     host: String,
-    port: u16,
-    /// Dialled as it is; else what the host resolves to, if that is permitted.
-    address: Option<SocketAddr>,
-    egress: Arc<Egress>,
+    to: To,
     /// `None` for plain http.
-    trust: Option<Trust>,
+    trust: Option<Arc<Trust>>,
     /// For name, connection and handshake together.
     limit: Duration,
+}
+
+/// What is dialled.
+#[derive(Debug, Clone)]
+enum To {
+    /// This, as it is.
+    Address(SocketAddr),
+    /// One pod of several.
+    Pod(Arc<Pod>),
+    /// At this port what the host resolves to, if that is permitted.
+    Host(u16, Arc<Egress>),
 }
 
 impl Connector {
     pub(crate) fn new(endpoint: &Endpoint, egress: Arc<Egress>, limit: Duration) -> Self {
         let origin = &endpoint.streamable;
         let tls = origin.scheme_str() == Some("https");
-        let port = origin.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = endpoint.port();
         let host = origin.host().unwrap_or_default();
         // In a URL an IPv6 address stands in brackets.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let address = endpoint.address.map(|address| SocketAddr::new(address, port));
-        let trust = tls.then(|| Trust::new(endpoint.authorities.clone()));
-        Self { host, port, address, egress, trust, limit }
+        let to = match endpoint.address {
+            Some(address) => To::Address(SocketAddr::new(address, port)),
+            None => To::Host(port, egress),
+        };
+        let trust = tls.then(|| Arc::new(Trust::new(endpoint.authorities.clone())));
+        Self { host, to, trust, limit }
     }
 
     /// To an address that is known to be good, over plain http.
     pub(crate) fn to(address: SocketAddr, limit: Duration) -> Self {
-        let (host, port) = (address.ip().to_string(), address.port());
-        let egress = Egress::anywhere();
-        Self { host, port, address: Some(address), egress, trust: None, limit }
+        Self { host: address.ip().to_string(), to: To::Address(address), trust: None, limit }
     }
 
+    /// The same to one pod of the server.
+    pub(super) fn to_pod(&self, pod: Arc<Pod>) -> Self {
+        Self { to: To::Pod(pod), ..self.clone() }
+    }
+
+    /// Where one pod alone will do and does not, the session that it kept is lost.
     pub(crate) async fn connect(&self) -> Result<Stream, Fault> {
+        let connected = self.connect_in_time().await;
+        let To::Pod(pod) = &self.to else { return connected };
+        pod.note(connected.is_ok());
+        connected.map_err(|_| Fault::SessionLost)
+    }
+
+    async fn connect_in_time(&self) -> Result<Stream, Fault> {
         match timeout(self.limit, self.try_connect()).await {
             Ok(connected) => connected.map_err(|error| Fault::Unreachable(error.to_string())),
             Err(_) => {
@@ -66,10 +89,11 @@ impl Connector {
     }
 
     async fn try_connect(&self) -> io::Result<Stream> {
-        let stream = match self.address {
-            Some(address) => TcpStream::connect(address).await?,
-            None => {
-                let checked = self.egress.addresses(&self.host, self.port).await?;
+        let stream = match &self.to {
+            To::Address(address) => TcpStream::connect(address).await?,
+            To::Pod(pod) => TcpStream::connect(pod.address().await?).await?,
+            To::Host(port, egress) => {
+                let checked = egress.addresses(&self.host, *port).await?;
                 // Addresses, not the name: it could resolve to others the next time.
                 TcpStream::connect(checked.as_slice()).await?
             }

@@ -74,10 +74,15 @@ impl Egress {
         self.rules.store(Arc::new(Rules::Known(forbidden)));
     }
 
+    /// The addresses of a name that the operator gave, not the one who wrote the manifest.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        (self.resolve)(host.to_owned(), port).await
+    }
+
     /// The addresses of a host, if all of them are permitted: of a name with several a client may
     /// get to any.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let addresses = (self.resolve)(host.to_owned(), port).await?;
+        let addresses = self.resolve(host, port).await?;
         let refused = match &**self.rules.load() {
             Rules::Anywhere => None,
             Rules::Unknown => Some(Refused::Unknown),

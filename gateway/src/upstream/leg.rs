@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::{Sending, Template};
+use super::client::{HttpClient, Sending, Template};
 use super::exchange::{Exchange, Item, SessionUse};
 use super::fault::Fault;
 use super::hello::{
@@ -49,6 +49,8 @@ const PROBE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Leg {
     link: LegLink,
+    /// By which it reaches the server, or the pod that keeps its session.
+    http: Arc<HttpClient>,
     hello: Hello,
     /// Ids and progress tokens of our requests: never used twice in a session.
     next_id: AtomicU64,
@@ -109,17 +111,45 @@ impl Leg {
         link: Link,
         lodger: Option<&Lodger>,
     ) -> Result<Arc<Self>, Fault> {
-        let unasked = Unasked::new(upstream, lodger);
-        let capabilities = lodger.map_or(NO_CAPABILITIES, |lodger| &lodger.capabilities);
-        let leg = match link {
-            Link::Streamable => Self::open_streamable(upstream, capabilities, unasked).await?,
-            Link::Sse => Self::open_sse(upstream, capabilities, unasked).await?,
-        };
-        let leg = Arc::new(leg);
-        leg.unasked.opened(&leg);
+        let leg = Self::open_somewhere(upstream, link, lodger).await?;
         if lodger.is_some() {
             leg.lodge(upstream).await;
         }
+        Ok(leg)
+    }
+
+    /// At the first of the server's pods that is there, where it has several.
+    async fn open_somewhere(
+        upstream: &Arc<Upstream>,
+        link: Link,
+        lodger: Option<&Lodger>,
+    ) -> Result<Arc<Self>, Fault> {
+        for http in upstream.ways().await {
+            let is_pod = !Arc::ptr_eq(&http, &upstream.http);
+            let opened = Self::open_over(upstream, link, http, lodger).await;
+            if !is_pod || !matches!(opened, Err(Fault::SessionLost)) {
+                return opened;
+            }
+        }
+        Err(Fault::Unreachable("none of its pods takes connections".to_owned()))
+    }
+
+    async fn open_over(
+        upstream: &Arc<Upstream>,
+        link: Link,
+        http: Arc<HttpClient>,
+        lodger: Option<&Lodger>,
+    ) -> Result<Arc<Self>, Fault> {
+        let unasked = Unasked::new(upstream, lodger);
+        let capabilities = lodger.map_or(NO_CAPABILITIES, |lodger| &lodger.capabilities);
+        let leg = match link {
+            Link::Streamable => {
+                Self::open_streamable(upstream, http, capabilities, unasked).await?
+            }
+            Link::Sse => Self::open_sse(upstream, http, capabilities, unasked).await?,
+        };
+        let leg = Arc::new(leg);
+        leg.unasked.opened(&leg);
         Ok(leg)
     }
 
@@ -129,7 +159,7 @@ impl Leg {
         let post = upstream.template(&upstream.endpoint.streamable);
         let link = LegLink::Modern { post: post.with(PROTOCOL_VERSION, version).posting() };
         let unasked = Unasked::new(upstream, None);
-        let mut leg = Self::new(link, unasked);
+        let mut leg = Self::new(link, upstream.http.clone(), unasked);
         let body = own_request(0, "server/discover", "{}");
         let limit = upstream.entry().timeouts.request.min(PROBE);
         let asked = Outbound::own(0, body, method_header("server/discover"));
@@ -140,22 +170,24 @@ impl Leg {
         Ok(leg)
     }
 
-    fn new(link: LegLink, unasked: Arc<Unasked>) -> Self {
+    fn new(link: LegLink, http: Arc<HttpClient>, unasked: Arc<Unasked>) -> Self {
         let (hello, next_id) = (Hello::default(), AtomicU64::new(1));
         let errands = Arc::new(Semaphore::new(MAX_ERRANDS));
         let (level, ear) = (Threshold::default(), OnceLock::new());
-        Self { link, hello, next_id, unasked, errands, level, ear }
+        Self { link, http, hello, next_id, unasked, errands, level, ear }
     }
 
     async fn open_streamable(
         upstream: &Upstream,
+        http: Arc<HttpClient>,
         capabilities: &[u8],
         unasked: Arc<Unasked>,
     ) -> Result<Self, Fault> {
         let entry = upstream.entry();
         let mut other = upstream.template(&upstream.endpoint.streamable);
         let body = initialize(0, capabilities);
-        let sending = upstream.send(&other.clone().posting(), Method::POST, body, Vec::new());
+        let sending =
+            upstream.send(&http, &other.clone().posting(), Method::POST, body, Vec::new());
         let response = within(entry.timeouts.request, sending).await??;
         let session = response.headers().get(SESSION_ID).cloned();
         let answer = Exchange::head(response, 0)?;
@@ -166,7 +198,7 @@ impl Leg {
             other = other.with(SESSION_ID, session);
         }
         let post = other.clone().posting();
-        let mut leg = Self::new(LegLink::Streamable { post, other }, unasked);
+        let mut leg = Self::new(LegLink::Streamable { post, other }, http, unasked);
         leg.hello = hello;
         leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
             .await?;
@@ -175,12 +207,13 @@ impl Leg {
 
     async fn open_sse(
         upstream: &Arc<Upstream>,
+        http: Arc<HttpClient>,
         capabilities: &[u8],
         unasked: Arc<Unasked>,
     ) -> Result<Self, Fault> {
         let request_timeout = upstream.entry().timeouts.request;
-        let stream = EventStream::open(upstream, unasked.clone()).await?;
-        let mut leg = Self::new(LegLink::Sse(stream), unasked);
+        let stream = EventStream::open(upstream, &http, unasked.clone()).await?;
+        let mut leg = Self::new(LegLink::Sse(stream), http, unasked);
         let begin = Outbound::own(0, initialize(0, capabilities), Vec::new());
         let answer = leg.send(upstream, Outbound { may_be_lost: false, ..begin })?;
         leg.hello = hello(&answer_to(0, answer, request_timeout).await?)?;
@@ -348,7 +381,7 @@ impl Leg {
         let LegLink::Streamable { other, .. } = &self.link else { return Err(Fault::SessionLost) };
         let listening = other.clone().listening();
         let headers = vec![(LAST_EVENT_ID, event.clone())];
-        let sending = upstream.send(&listening, Method::GET, Bytes::new(), headers);
+        let sending = upstream.send(&self.http, &listening, Method::GET, Bytes::new(), headers);
         Ok(Exchange::streamable(sending, id, client_id, SessionUse::Again))
     }
 
@@ -369,7 +402,8 @@ impl Leg {
     pub(crate) async fn close(&self, upstream: &Upstream) {
         let LegLink::Streamable { other, .. } = &self.link else { return };
         if other.holds(&SESSION_ID) {
-            let sending = upstream.send(other, Method::DELETE, Bytes::new(), Vec::new());
+            let sending =
+                upstream.send(&self.http, other, Method::DELETE, Bytes::new(), Vec::new());
             // The server may have forgotten the session or never end one: both are fine.
             let _ = within(NOTIFY, sending).await;
         }
@@ -380,7 +414,7 @@ impl Leg {
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
         let listening = other.clone().listening();
-        let mut sending = upstream.send(&listening, Method::GET, Bytes::new(), Vec::new());
+        let mut sending = upstream.send(&self.http, &listening, Method::GET, Bytes::new(), Vec::new());
         let Ok(response) = timeout(HEAD, &mut sending).await else {
             return Ok(Some(Exchange::streamable(sending, 0, Bytes::new(), SessionUse::None)));
         };
@@ -413,7 +447,7 @@ impl Leg {
             LegLink::Streamable { post, .. } | LegLink::Modern { post } => post,
             LegLink::Sse(stream) => &stream.post,
         };
-        upstream.send(template, Method::POST, body, headers)
+        upstream.send(&self.http, template, Method::POST, body, headers)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Upstream;
-use super::client::{Body, Template};
+use super::client::{Body, HttpClient, Template};
 use super::exchange::{MAX_EVENT, STEPS};
 use super::fault::Fault;
 use super::leg::is_stream;
@@ -82,12 +82,13 @@ impl EventStream {
     /// Opens the stream and waits until the server says where to post.
     pub(crate) async fn open(
         upstream: &Arc<Upstream>,
+        http: &Arc<HttpClient>,
         unasked: Arc<Unasked>,
     ) -> Result<Self, Fault> {
         let entry = upstream.entry();
         let base = &upstream.endpoint.sse;
         let listen = upstream.template(base).listening();
-        let sending = upstream.send(&listen, Method::GET, Bytes::new(), Vec::new());
+        let sending = upstream.send(http, &listen, Method::GET, Bytes::new(), Vec::new());
         let response = within(entry.timeouts.request, sending).await??;
         if !response.status().is_success() {
             return Err(Fault::Status(response.status()));

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::client::{Session, request, text, tool_names};
-use crate::support::cluster::{ClusterStage, key, key_with, server, service, uid};
+use crate::support::cluster::{
+    ADMIN, ClusterStage, PEPPER, SEALING, key, key_peppered, key_with, server, service, uid,
+};
 use crate::support::fixture::{Fixture, tool};
 use crate::support::stage::{ALICE, BOB, find};
 use crate::support::{REVOKED, eventually, within_time};
@@ -393,4 +395,44 @@ async fn a_service_is_dialled_at_its_address_with_its_own_name() {
     eventually("its tools", || async { (tools(&stage).await == ["work"]).then_some(()) }).await;
     let seen = fixture.seen_of("initialize");
     assert_eq!(seen[0].headers["host"], format!("svc.default.svc:{port}"));
+}
+
+#[tokio::test]
+async fn a_rotated_keyring_is_in_force_without_a_restart() {
+    const NEW: [u8; 32] = [8; 32];
+    const ANOTHER: &str = "another-admin-token-0123";
+    let stage = ClusterStage::start().await;
+    let old = Session::open(&stage.alice(), "/mcp").await;
+    let bob = key_peppered("bob", BOB, "allow: {servers: [\"*\"]}", &NEW);
+    let version = stage.put(&bob);
+    stage.has_reached(version).await;
+    assert_eq!(status(&stage, BOB).await, StatusCode::UNAUTHORIZED);
+
+    // What is damaged changes nothing.
+    stage.write_state_file("{");
+    // Both are good while the operator goes from one to the other.
+    stage.write_keys(&[NEW, PEPPER], &[NEW, SEALING], ADMIN);
+    eventually("the new pepper", || async {
+        (status(&stage, BOB).await == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(status(&stage, ALICE).await, StatusCode::OK);
+    let ping = || request(1, "ping", json!({}));
+    assert_eq!(old.post(ping()).await.status, StatusCode::OK);
+    let fresh = Session::open(&stage.client().key(BOB), "/mcp").await;
+
+    stage.write_keys(&[NEW], &[NEW], ANOTHER);
+    let admin = |token: &str| stage.admin().with("authorization", &format!("Bearer {token}"));
+    eventually("the new token", || async {
+        (admin(ANOTHER).get("/metrics").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(admin(ADMIN).get("/metrics").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&stage, ALICE).await, StatusCode::UNAUTHORIZED, "its digest is of no pepper");
+    assert_eq!(fresh.post(ping()).await.status, StatusCode::OK);
+
+    stage.put(&key_peppered("alice", ALICE, "allow: {servers: [\"*\"]}", &NEW));
+    eventually("alice", || async { (status(&stage, ALICE).await == StatusCode::OK).then_some(()) })
+        .await;
+    assert_eq!(old.post(ping()).await.status, StatusCode::NOT_FOUND, "its seal is of no key");
 }

@@ -19,7 +19,7 @@ impl Port {
             telemetry: Telemetry::new(),
             gateways: Arc::new(Gateways::new(Arc::new(Bells::default()))),
             ready: is_ready,
-            token: Arc::new(OnceLock::new()),
+            keyring: Arc::new(OnceLock::new()),
         };
         Self { admin, ready }
     }
@@ -54,7 +54,7 @@ async fn metrics_need_the_token() {
     // Not even an empty one before it is known.
     assert_eq!(port.get("/metrics", Some("Bearer ")).await.0, denied);
 
-    port.admin.token.set("metrics-token".to_owned()).unwrap();
+    port.admin.keyring.set(Keyring::any()).unwrap();
     for (authorization, expected) in [
         (None, denied),
         (Some("Bearer"), denied),
@@ -76,7 +76,7 @@ async fn metrics_need_the_token() {
 #[tokio::test]
 async fn metrics_tell_what_was_done() {
     let port = Port::new();
-    port.admin.token.set("metrics-token".to_owned()).unwrap();
+    port.admin.keyring.set(Keyring::any()).unwrap();
     let telemetry = &port.admin.telemetry;
     telemetry.entry_written(Kind::Server);
     telemetry.entry_written(Kind::Server);

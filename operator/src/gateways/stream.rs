@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use gateway_core::report::Line;
 use http::{Request, StatusCode, header};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Gateways;
+use crate::keyring::Keyring;
 
 /// To connect, and for a whole answer that is no stream.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +58,7 @@ pub(crate) enum StreamError {
 /// Follows the pods of the gateway.
 pub(crate) struct Followers {
     gateways: Arc<Gateways>,
-    token: Arc<str>,
+    keyring: Arc<ArcSwap<Keyring>>,
     tasks: TaskTracker,
     /// By UID of the pod.
     running: HashMap<String, CancellationToken>,
@@ -71,9 +73,13 @@ impl fmt::Debug for Followers {
 }
 
 impl Followers {
-    pub(crate) fn new(gateways: Arc<Gateways>, token: Arc<str>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        gateways: Arc<Gateways>,
+        keyring: Arc<ArcSwap<Keyring>>,
+        stop: CancellationToken,
+    ) -> Self {
         let (tasks, running) = (TaskTracker::new(), HashMap::new());
-        Self { gateways, token, tasks, running, stop }
+        Self { gateways, keyring, tasks, running, stop }
     }
 
     /// Takes in a pod as it is now.
@@ -89,9 +95,9 @@ impl Followers {
         if !self.running.contains_key(&uid) {
             let stop = self.stop.child_token();
             self.running.insert(uid.clone(), stop.clone());
-            let (gateways, token) = (self.gateways.clone(), self.token.clone());
+            let (gateways, keyring) = (self.gateways.clone(), self.keyring.clone());
             self.tasks.spawn(async move {
-                let follow = follow(&gateways, &uid, &address, &token);
+                let follow = follow(&gateways, &uid, &address, &keyring);
                 let _ = stop.run_until_cancelled(follow).await;
             });
         }
@@ -106,10 +112,11 @@ impl Followers {
     }
 }
 
-async fn follow(gateways: &Gateways, uid: &str, address: &str, token: &str) {
+async fn follow(gateways: &Gateways, uid: &str, address: &str, keyring: &ArcSwap<Keyring>) {
     let mut told = false;
     loop {
-        let broken = read(gateways, uid, address, token).await;
+        // Each time the one of now: gateways may know the new one sooner or later than we do.
+        let broken = read(gateways, uid, address, &keyring.load_full().admin).await;
         if !std::mem::replace(&mut told, true) {
             let reason = broken.map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
             tracing::info!(address, reason, "the report of a gateway broke off; trying again");

@@ -77,7 +77,7 @@ async fn find_former(
     };
     let holds_it = |secret: &Secret| {
         let value = secret.data.as_ref().and_then(|data| data.get("key"));
-        value.is_some_and(|value| ctx.keyring.pepper.digest(&value.0) == newest.digest)
+        value.is_some_and(|value| ctx.keyring.load().pepper.digest(&value.0) == newest.digest)
     };
     if output.is_some_and(holds_it) {
         return Ok(None);

@@ -1,5 +1,6 @@
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::testing::{Api as Apiserver, Failure};
@@ -140,13 +141,38 @@ async fn without_the_right_to_read_nothing_is_made() {
     assert!(api.writes().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_change_is_followed_and_a_loss_is_not() {
+    let api = Apiserver::default();
+    let keyring = ArcSwap::from_pointee(opened(&api).await.unwrap());
+    let (client, rang) = (api.client(), Notify::new());
+    let following = follow(&client, "fairway", "release", &keyring, || rang.notify_one());
+    let scene = async {
+        let mut contents = good();
+        contents["admin"] = json!("another-admin-token");
+        put(&api, &contents);
+        rang.notified().await;
+        let changed = keyring.load_full();
+        assert_eq!(changed.admin, "another-admin-token");
+        assert_eq!(changed.pepper.digest(b"key"), Pepper::new(&[7; 32]).digest(b"key"));
+        api.calls();
+
+        contents["admin"] = json!("guess me");
+        put(&api, &contents);
+        sleep(3 * LOOK).await;
+        api.remove(KEYS);
+        sleep(3 * LOOK).await;
+
+        assert_eq!(keyring.load().admin, "another-admin-token");
+        assert!(api.writes().is_empty(), "another keyring would end all keys and sessions");
+    };
+    tokio::select! {
+        () = following => {}
+        () = scene => {}
+    }
+}
+
 #[test]
 fn it_shows_nothing() {
-    let keyring = Keyring {
-        pepper: Pepper::new(b"pepper"),
-        admin: "admin-token".to_owned(),
-        metrics: "metrics-token".to_owned(),
-    };
-
-    assert_eq!(format!("{keyring:?}"), "Keyring(…)");
+    assert_eq!(format!("{:?}", Keyring::any().load_full()), "Keyring(…)");
 }

@@ -5,7 +5,7 @@ use gateway_core::{Kind, Record, ResourceRef};
 use kube::ResourceExt;
 
 use super::observe::Observed;
-use super::validate::{Refusal, ValidServer, denied};
+use super::validate::{Refusal, ValidServer, denied, is_stateful};
 use super::verify::Lists;
 use super::workload::{Objects, objects};
 use crate::conditions::Verdict;
@@ -91,24 +91,6 @@ pub(super) fn build(
                 lists: Lists::default(),
                 accepted: Verdict::refused(refusal.reason(), &refusal.to_string(), stays),
                 address: None,
-            }
-        }
-    }
-}
-
-/// Whether a client has to come back to the pod that knows it: as the resource says, or the server.
-fn is_stateful(server: &McpServer, observed: &Observed) -> bool {
-    match server.spec.session {
-        crds::SessionMode::PerClient => true,
-        crds::SessionMode::Shared => false,
-        crds::SessionMode::Auto => {
-            let views = observed.views.iter();
-            let mut abouts = views.filter_map(|view| view.report.as_ref()?.about.as_ref());
-            let first = abouts.next().map(|about| about.stateful);
-            // Until a gateway says something it is as it was found to be before.
-            match first {
-                None => observed.live.headless.is_some(),
-                Some(first) => first || abouts.any(|about| about.stateful),
             }
         }
     }

@@ -156,7 +156,7 @@ async fn news(
     let pod = &views.first()?.pod;
     let address = ctx.world.gateway_address(pod)?;
     let (namespace, name) = (namespace.as_str(), name.as_str());
-    let json = match fetch_catalog(&address, namespace, name, &ctx.keyring.admin).await {
+    let json = match fetch_catalog(&address, namespace, name, &ctx.keyring.load().admin).await {
         Ok(json) => json,
         Err(error) => {
             tracing::info!(namespace, name, %error, "a list of tools cannot be fetched yet");

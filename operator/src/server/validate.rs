@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crds::{McpServer, ServiceRef, ToolChanges};
+use crds::{McpServer, ServiceRef, ToolChanges, Workload};
 use gateway_core::{Entry, Invalid, Pepper, Place, Record, References, Resource};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -67,7 +67,8 @@ pub(super) fn validate(
             let port = u16::try_from(workload.port).unwrap_or_default();
             // Before it was ever applied it has no address: everything else is looked at already.
             let address = observed.live.service.as_deref().and_then(cluster_ip);
-            Some((place(server, &name, port, address), address.is_some()))
+            let pods = pods(server, workload, observed);
+            Some((Place { pods, ..place(server, &name, port, address) }, address.is_some()))
         }
         (None, Some(reference), None) => {
             Some((given_service(server, reference, observed.service.as_deref())?, true))
@@ -117,6 +118,34 @@ fn place(server: &McpServer, name: &str, port: u16, address: Option<IpAddr>) -> 
         host: format!("{name}.{}.svc", server.namespace().unwrap_or_default()),
         port,
         address: address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        pods: None,
+    }
+}
+
+/// What leads to each of the pods, where clients have to come back to the one that knows them. Once
+/// it is there: before that gateways would find nothing.
+fn pods(server: &McpServer, workload: &Workload, observed: &Observed) -> Option<String> {
+    let several = workload.replicas > 1 && is_stateful(server, observed);
+    let name = headless_name(&server.name_any());
+    (several && observed.live.headless.is_some())
+        .then(|| format!("{name}.{}.svc", server.namespace().unwrap_or_default()))
+}
+
+/// Whether a client has to come back to the pod that knows it: as the resource says, or the server.
+pub(super) fn is_stateful(server: &McpServer, observed: &Observed) -> bool {
+    match server.spec.session {
+        crds::SessionMode::PerClient => true,
+        crds::SessionMode::Shared => false,
+        crds::SessionMode::Auto => {
+            let views = observed.views.iter();
+            let mut abouts = views.filter_map(|view| view.report.as_ref()?.about.as_ref());
+            let first = abouts.next().map(|about| about.stateful);
+            // Until a gateway says something it is as it was found to be before.
+            match first {
+                None => observed.live.headless.is_some(),
+                Some(first) => first || abouts.any(|about| about.stateful),
+            }
+        }
     }
 }
 

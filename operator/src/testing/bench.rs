@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crds::{McpApiKey, McpPolicy, McpServer};
 use futures_util::StreamExt;
+use gateway_core::Record;
 use gateway_core::report::{Line, Watermark};
-use gateway_core::{Pepper, Record};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
@@ -91,8 +91,8 @@ impl Bench {
             resources: settings.watch_namespaces.as_ref(),
             gateway_labels: &settings.gateway_labels,
         };
-        let followers =
-            Followers::new(gateways.clone(), "admin-token".into(), CancellationToken::new());
+        let keyring = Keyring::any();
+        let followers = Followers::new(gateways.clone(), keyring.clone(), CancellationToken::new());
         let (world, watches) = World::watch(&client, &places, &listeners, followers, &telemetry);
         let mut tasks = JoinSet::new();
         watches.others.into_iter().for_each(|other| drop(tasks.spawn(other)));
@@ -101,11 +101,6 @@ impl Bench {
         tasks.spawn(watches.policies.for_each(|_| std::future::ready(())));
         watches.listed.await;
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
-        let keyring = Keyring {
-            pepper: Pepper::new(b"pepper"),
-            admin: "admin-token".to_owned(),
-            metrics: "metrics-token".to_owned(),
-        };
         let ctx = Arc::new(Context {
             recorder: Recorder::new(client.clone(), reporter),
             settings,

@@ -73,6 +73,17 @@ impl Program {
         }
     }
 
+    /// What the chart's values call it.
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Operator => "operator",
+            Self::Everything => "demo.everything",
+            Self::Filesystem => "demo.filesystem",
+            Self::Sql => "demo.sql",
+        }
+    }
+
     fn folder(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",

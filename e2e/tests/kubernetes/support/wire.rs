@@ -127,6 +127,11 @@ impl Caller {
         Ok(session)
     }
 
+    /// The id of the session that this speaks in.
+    pub(crate) fn session(&self) -> Option<&str> {
+        self.headers.get("mcp-session-id")?.to_str().ok()
+    }
+
     /// Opens the stream of this URL: that of a session at `/mcp`, or one of HTTP+SSE.
     pub(crate) async fn listen(&self) -> Result<Stream> {
         let response = self.send(Method::GET, String::new()).await?;

@@ -36,8 +36,10 @@ pub(super) fn entry(
         None => None,
         Some(tls) => Some(authorities(tls, secrets, &namespace)?),
     };
+    let pods = place.as_ref().and_then(|place| place.pods.as_deref()).map(Into::into);
     Ok(Arc::new(ServerEntry {
         claim,
+        pods,
         endpoint: endpoint(spec, place, authorities)?,
         session: spec.session,
         credential,
@@ -60,7 +62,8 @@ fn endpoint(
     let in_cluster = |field| {
         let problem =
             "needs a cluster; in a directory of manifests write the server's spec.url instead";
-        let Place { host, port, address } = place.ok_or_else(|| Invalid::field(field, problem))?;
+        let Place { host, port, address, .. } =
+            place.ok_or_else(|| Invalid::field(field, problem))?;
         let scheme = if spec.tls.is_some() { "https" } else { "http" };
         Ok((format!("{scheme}://{host}:{port}"), Some(address)))
     };

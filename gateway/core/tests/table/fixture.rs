@@ -72,7 +72,12 @@ pub(crate) fn minted(value: &str, not_after: Option<Timestamp>) -> KeyValue {
 /// Where the Service of a server of the namespace `tools` is reached.
 pub(crate) fn place() -> Place {
     let address = IpAddr::from([10, 96, 0, 7]);
-    Place { host: "mcp-git.tools.svc".to_owned(), port: 8000, address }
+    Place {
+        host: "mcp-git.tools.svc".to_owned(),
+        port: 8000,
+        address,
+        pods: Some("mcph-git.tools.svc".to_owned()),
+    }
 }
 
 /// As PEM has it; what it certifies is no concern of this crate.

@@ -100,6 +100,7 @@ fn what_only_the_operator_knows_is_left_out_where_there_is_none() {
     for start in [
         r#""address":"#,
         r#""authorities":"#,
+        r#""pods":"#,
         r#""accepted":"#,
         r#""notAfter":"#,
         r#""minted":"#,

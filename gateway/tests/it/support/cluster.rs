@@ -27,7 +27,8 @@ use super::{eventually, within};
 /// Opens the admin port.
 pub const ADMIN: &str = "admin-token-0123456789";
 pub const METRICS: &str = "metrics-token-0123456789";
-const PEPPER: [u8; 32] = [7; 32];
+pub const PEPPER: [u8; 32] = [7; 32];
+pub const SEALING: [u8; 32] = [9; 32];
 
 /// What a test plays on.
 #[derive(Debug)]
@@ -68,14 +69,26 @@ impl ClusterStage {
     }
 
     pub fn write_state(&self, peppers: &[[u8; 32]]) {
-        let peppers: Vec<String> = peppers.iter().map(|pepper| STANDARD.encode(pepper)).collect();
+        self.write_keys(peppers, &[SEALING], ADMIN);
+    }
+
+    pub fn write_keys(&self, peppers: &[[u8; 32]], sealing: &[[u8; 32]], admin: &str) {
+        let encoded = |keys: &[[u8; 32]]| -> Vec<String> {
+            keys.iter().map(|key| STANDARD.encode(key)).collect()
+        };
         let state = serde_json::json!({
-            "peppers": peppers, "sealing": [STANDARD.encode([9; 32])],
-            "admin": ADMIN, "metrics": METRICS,
+            "peppers": encoded(peppers), "sealing": encoded(sealing),
+            "admin": admin, "metrics": METRICS,
         });
-        fs::write(self.file("state.json"), state.to_string()).unwrap();
-        // As a Secret is mounted.
-        fs::set_permissions(self.file("state.json"), fs::Permissions::from_mode(0o440)).unwrap();
+        self.write_state_file(&state.to_string());
+    }
+
+    /// In one step, as a Secret is mounted.
+    pub fn write_state_file(&self, text: &str) {
+        let aside = self.file("state.json.new");
+        fs::write(&aside, text).unwrap();
+        fs::set_permissions(&aside, fs::Permissions::from_mode(0o440)).unwrap();
+        fs::rename(aside, self.file("state.json")).unwrap();
     }
 
     pub fn options(&self) -> Options {
@@ -250,12 +263,17 @@ pub fn key(name: &str, secret: &str) -> Record {
 }
 
 pub fn key_with(name: &str, secret: &str, fields: &str) -> Record {
+    key_peppered(name, secret, fields, &PEPPER)
+}
+
+/// A key whose digest is made with this pepper.
+pub fn key_peppered(name: &str, secret: &str, fields: &str, pepper: &[u8; 32]) -> Record {
     let manifest = manifests::key_with(name, secret, fields);
     let (first, second) = manifest.split_once("---\n").unwrap();
     let mut secrets = Secrets::default();
     secrets.insert(serde_saphyr::from_str(first).unwrap());
     let resource = Resource::Key(serde_saphyr::from_str(second).unwrap());
-    let pepper = Pepper::new(&PEPPER);
+    let pepper = Pepper::new(pepper);
     let references = References::without_cluster(claim(name), &secrets, &pepper);
     made(name, Entry::from_resource(&resource, references).unwrap())
 }
@@ -264,7 +282,7 @@ pub fn key_with(name: &str, secret: &str, fields: &str) -> Record {
 pub fn service(name: &str, address: IpAddr, port: u16) -> Record {
     let spec = format!("tools: {{prefix: \"\"}}\nservice: {{name: svc, port: {port}}}");
     let manifest = manifests::server_with(name, "x", &spec).replace("  url: x\n", "");
-    let place = Place { host: "svc.default.svc".to_owned(), port, address };
+    let place = Place { host: "svc.default.svc".to_owned(), port, address, pods: None };
     record(&manifest, name, Some(place))
 }
 

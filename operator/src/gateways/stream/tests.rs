@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::conditions::Holds;
 use crate::gateways::Bells;
+use crate::keyring::Keyring;
 use crate::testing::Gateway;
 
 struct Following {
@@ -21,7 +22,7 @@ impl Following {
     fn new() -> Self {
         let gateways = Arc::new(Gateways::new(Arc::new(Bells::default())));
         let stop = CancellationToken::new();
-        let followers = Followers::new(gateways.clone(), "admin-token".into(), stop.clone());
+        let followers = Followers::new(gateways.clone(), Keyring::any(), stop.clone());
         Self { gateways, followers, _stop: stop.drop_guard() }
     }
 

@@ -196,7 +196,7 @@ async fn a_key_is_made_once_though_writing_its_entry_failed() {
 
     assert_eq!(bench.api.find(HANDED_OUT).unwrap()["data"], first["data"]);
     let value: k8s_openapi::api::core::v1::Secret = bench.api.get(HANDED_OUT);
-    let digest = bench.ctx.keyring.pepper.digest(&value.data.unwrap()["key"].0);
+    let digest = bench.ctx.keyring.load().pepper.digest(&value.data.unwrap()["key"].0);
     let Entry::Key(entry) = bench.record("key.team.alice").unwrap().entry else { panic!() };
     assert_eq!(entry.values[0].digest, digest);
 }

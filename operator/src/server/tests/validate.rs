@@ -40,6 +40,34 @@ fn a_service_is_dialled_at_its_own_address() {
 }
 
 #[test]
+fn sessions_stay_with_one_of_several_pods_as_soon_as_these_can_be_found() {
+    let service = owned(&a_service("mcp-git", &json!({})));
+    let found = || Live { service: Some(service.clone()), ..Live::default() };
+    let headless = || Live {
+        headless: Some(owned(&a_service("mcph-git", &json!({"clusterIP": "None"})))),
+        ..found()
+    };
+    for (row, replicas, session, live, expected) in [
+        ("several", 2, "PerClient", headless(), Some("mcph-git.team.svc")),
+        ("as it was found to be", 2, "Auto", headless(), Some("mcph-git.team.svc")),
+        ("not to be found yet", 2, "PerClient", found(), None),
+        ("one", 1, "PerClient", headless(), None),
+        ("no sessions", 2, "Shared", headless(), None),
+        ("nothing is known", 2, "Auto", found(), None),
+    ] {
+        let spec =
+            json!({"workload": {"image": "git:1", "replicas": replicas}, "session": session});
+        let observed = Observed { live, ..nothing() };
+
+        let valid = validate(&a_server("git", spec), &observed, &pepper()).unwrap();
+
+        let entry = entry(valid);
+        assert_eq!(entry.pods.as_deref(), expected, "{row}");
+        assert_eq!(entry.endpoint.address, Some([10, 96, 0, 7].into()), "{row}");
+    }
+}
+
+#[test]
 fn the_only_port_of_a_service_need_not_be_named() {
     let server = a_server("git", json!({"service": {"name": "backend"}}));
 
