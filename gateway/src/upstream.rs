@@ -434,7 +434,6 @@ impl Upstream {
     pub(crate) fn report(&self) -> ServerReport {
         let entry = self.entry();
         ServerReport {
-            breaker: None,
             server: ServerId { namespace: entry.namespace.clone(), name: entry.name.clone() },
             uid: entry.claim.tie.to_string(),
             state: match &*self.standing.state() {
