@@ -55,8 +55,9 @@ impl Inspector {
     pub async fn run(&self, method: &str, options: &[&str]) -> Result<Answer> {
         let (process, status) = self.end(method, options).await?;
         let log = process.log();
-        let line = log.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
-        let printed = line.filter(|line| line.get("result").is_some());
+        // A tool's failure is also an error on the other output, and which is read first is chance.
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let printed = lines.find(|line| line.get("result").is_some());
         match (printed, status) {
             (Some(mut printed), Some(0 | TOOL_FAILED)) => {
                 Ok(Answer { result: printed["result"].take(), is_error: status != Some(0) })
