@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod events;
 pub mod fixture;
+pub mod fleet;
 pub mod guest;
 pub mod legacy;
 pub mod logs;
