@@ -229,8 +229,7 @@ async fn told(address: std::net::SocketAddr, request: &str) -> String {
 #[tokio::test]
 async fn the_port_for_gateways_takes_nothing_else() {
     let server = Fixture::with_sessions().await;
-    let mut fleet =
-        Fleet::start(&[server.manifest("server")]).await;
+    let mut fleet = Fleet::start(&[server.manifest("server")]).await;
     let to_a = peer_address(fleet.gateway("a"));
     drop(fleet.take("b"));
     knows(fleet.gateway("a"), 0).await;
@@ -249,7 +248,8 @@ async fn the_port_for_gateways_takes_nothing_else() {
     });
     assert_eq!(text(&by_bearer.call("work", json!({"n": 2})).await), "done");
     let by_query = at_b.with(|client| client.without("x-api-key"));
-    let by_query = by_query.client.post(&format!("/mcp?api_key={ALICE}"), call(7, "work", json!({}))).await;
+    let by_query =
+        by_query.client.post(&format!("/mcp?api_key={ALICE}"), call(7, "work", json!({}))).await;
     assert!(by_query.text().contains("done"), "{by_query:?}");
     assert_eq!(server.seen_of("tools/call").len(), 3);
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::bridge::{KINDS, able, answered, question};
 use crate::features::offer_everything;
 use crate::support::client::{Session, answer, call, events, text};
-use crate::support::eventually;
 use crate::support::events::Events;
+use crate::support::eventually;
 use crate::support::fixture::{Fixture, body, done_text, event, event_stream, part};
 use crate::support::fleet::Fleet;
 
@@ -192,8 +192,11 @@ async fn a_log_level_holds_at_all_gateways() {
             for session in [&at_a, &at_b] {
                 let mut open = events(session.send(call("mine", "work", json!({}))).await);
                 assert_eq!(text(&open.answer(&"mine".into()).await), "done");
-                let levels: Vec<Value> =
-                    open.passed.iter().map(|event| event.json()["params"]["level"].clone()).collect();
+                let levels: Vec<Value> = open
+                    .passed
+                    .iter()
+                    .map(|event| event.json()["params"]["level"].clone())
+                    .collect();
                 assert_eq!(levels, shown, "{level}");
             }
         }
