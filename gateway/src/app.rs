@@ -119,6 +119,7 @@ pub struct Gateway {
     address: SocketAddr,
     admin_address: SocketAddr,
     peer_address: Option<SocketAddr>,
+    fleet: Arc<Fleet>,
     ending: Ending,
     tasks: TaskTracker,
     workers: Option<Workers>,
@@ -230,12 +231,12 @@ impl Gateway {
             fleet.listens_at(address.port());
             let Inboxes { parcels, announced } = inboxes;
             tasks.spawn(carry(fleet.clone(), parcels, stop.clone()));
-            tasks.spawn(find(fleet, names, announced, stop));
+            tasks.spawn(find(fleet.clone(), names, announced, stop));
         }
         tasks.close();
         running.disarm();
         let workers = Some(workers);
-        Ok(Self { address, admin_address, peer_address, ending, tasks, workers })
+        Ok(Self { address, admin_address, peer_address, fleet, ending, tasks, workers })
     }
 
     /// Where clients connect.
@@ -264,8 +265,12 @@ impl Gateway {
         let Ending { drain, stop, clients } = &self.ending;
         drain.cancel();
         clients.close();
+        let gone = async {
+            self.fleet.parted().await;
+            clients.wait().await;
+        };
         // Those who stay longer are cut.
-        let _ = timeout(grace, clients.wait()).await;
+        let _ = timeout(grace, gone).await;
         stop.cancel();
         if let Some(workers) = self.workers.take() {
             // Joining threads blocks.

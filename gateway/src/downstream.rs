@@ -148,6 +148,8 @@ pub(crate) struct Passed {
     pub(crate) principal: Option<Principal>,
     /// Of HTTP+SSE, whose id is in the query.
     pub(crate) session: Option<SessionId>,
+    /// As to all: nobody waits for an answer.
+    pub(crate) told: bool,
     pub(crate) body: BodyHash,
 }
 

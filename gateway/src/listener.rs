@@ -114,7 +114,7 @@ pub(crate) struct Ending {
     pub(crate) drain: CancellationToken,
     /// What has not ended is cut.
     pub(crate) stop: CancellationToken,
-    /// The connections of clients.
+    /// The connections of clients, and what other gateways pass on.
     pub(crate) clients: TaskTracker,
 }
 
@@ -234,7 +234,8 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
             }
             Port::Peers => {
                 let answer = move |request| peer::port::serve(downstream.clone(), request, peer);
-                peers.spawn(connection(stream, place, answer, stop.clone()));
+                let awaited = Some(ending.clients.clone());
+                peers.spawn(connection(stream, place, answer, awaited, stop.clone()));
             }
         }
     }
@@ -261,7 +262,7 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: 
         let _ = stream.set_nodelay(true);
         let admin = admin.clone();
         let answer = move |request| std::future::ready(admin.serve(&request));
-        tokio::spawn(connection(stream, place, answer, stop.child_token()));
+        tokio::spawn(connection(stream, place, answer, None, stop.child_token()));
     }
 }
 
@@ -273,21 +274,22 @@ async fn client(
 ) {
     let local = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
     let answer = move |request| downstream::serve(downstream.clone(), request, local);
-    connection(stream, place, answer, stop).await;
+    connection(stream, place, answer, None, stop).await;
 }
 
-/// Serves one connection, for which `place` is held.
+/// Serves one connection, for which `place` is held. Its requests, if not it, are `awaited` in the end.
 async fn connection<P, A>(
     stream: TcpStream,
     place: P,
     answer: impl Fn(Request<Incoming>) -> A,
+    awaited: Option<TaskTracker>,
     stop: CancellationToken,
 ) where
     A: Future<Output = Response>,
 {
     let (stream, watchdog, activity) = watch(stream);
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = Busy::new(&activity);
+        let busy = Busy::new(&activity, awaited.as_ref().map(TaskTracker::token));
         let has_body = !request.body().is_end_stream();
         let answer = answer(request);
         async move {

@@ -110,10 +110,14 @@ pub(crate) struct Fleet {
     windows: Windows,
     pods: ArcSwap<Vec<Arc<Pod>>>,
     relays: Arc<Semaphore>,
+    /// Bytes that wait to be carried.
+    waiting: Arc<Semaphore>,
     parcels: mpsc::Sender<Parcel>,
     announced: mpsc::Sender<Announced>,
     /// Cancelled when this gateway is about to end.
     draining: CancellationToken,
+    /// Cancelled when the others were told so.
+    parted: CancellationToken,
     /// Whether it was looked for others, once.
     looked: AtomicBool,
     telemetry: Arc<Telemetry>,
@@ -142,9 +146,11 @@ impl Fleet {
             windows: Windows::default(),
             pods: ArcSwap::default(),
             relays: Arc::new(Semaphore::new(MAX_RELAYS)),
+            waiting: Arc::new(Semaphore::new(courier::MAX_WAITING)),
             parcels,
             announced,
             draining,
+            parted: CancellationToken::new(),
             looked: AtomicBool::new(false),
             telemetry,
         });
@@ -195,6 +201,13 @@ impl Fleet {
     /// Whether it is about to end.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Waits until the others know that it is about to end, and send nothing new.
+    pub(crate) async fn parted(&self) {
+        if self.port.get().is_some() {
+            self.parted.cancelled().await;
+        }
     }
 
     /// Others may find this gateway at that port of its address.

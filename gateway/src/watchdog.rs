@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// To send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -58,20 +59,24 @@ impl Activity {
 
 /// A request under way on a connection.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub(crate) struct Busy {
+    activity: Arc<Activity>,
+    /// The end of the gateway waits for it.
+    _awaited: Option<TaskTrackerToken>,
+}
 
 impl Busy {
-    pub(crate) fn new(activity: &Arc<Activity>) -> Self {
+    pub(crate) fn new(activity: &Arc<Activity>, awaited: Option<TaskTrackerToken>) -> Self {
         activity.head_since.store(0, Ordering::Relaxed);
         activity.busy.fetch_add(1, Ordering::Relaxed);
-        Self(activity.clone())
+        Self { activity: activity.clone(), _awaited: awaited }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-        self.0.last.store(self.0.now(), Ordering::Relaxed);
+        self.activity.busy.fetch_sub(1, Ordering::Relaxed);
+        self.activity.last.store(self.activity.now(), Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ use mcp::error::{UPSTREAM, error_response};
 use super::Downstream;
 use super::dispatch::{Asked, Asker, Reply, dispatch};
 use super::reply::{self, Response};
+use super::watch;
 use crate::peer::{Letter, NotRelayed, Pod};
 
 /// Gateways that are tried before this one answers as well as it can.
@@ -34,23 +35,41 @@ pub(super) async fn answer<'a>(
     parts: &Parts,
     mut asker: Asker<'a>,
 ) -> Answered<'a> {
-    let (principal, tells) = (asker.principal, asker.relayable && asker.client.session().is_some());
+    let principal = asker.principal;
+    let tells =
+        asker.relayable && asker.client.session().is_some() && SETTINGS.contains(&asked.method);
     let mut tries = TRIES;
     loop {
         let (pod, back) = match dispatch(asked, asker, app) {
             Reply::Away(away) => *away,
             reply => {
-                if tells && SETTINGS.contains(&asked.method) {
+                if tells {
                     tell_all(app, parts, asked.message, principal).await;
                 }
                 return Answered::Here(reply);
             }
         };
         if let Some(answer) = relay(app, &pod, asked, parts, principal).await {
+            if tells {
+                hear(app, asked, back);
+                tell_all(app, parts, asked.message, principal).await;
+            }
             return Answered::There(answer);
         }
         tries -= 1;
         asker = Asker { relayable: tries > 0, ..back };
+    }
+}
+
+/// Notes what a session set at another gateway: the next leg for it may be opened here.
+pub(super) fn hear(app: &Downstream, asked: &Asked<'_>, asker: Asker<'_>) {
+    match asked.method {
+        "logging/setLevel" => {
+            // Who set it was answered.
+            let _ = dispatch(asked, asker, app);
+        }
+        "resources/subscribe" | "resources/unsubscribe" => watch::note(asked, &asker, app),
+        _ => {}
     }
 }
 
@@ -77,7 +96,7 @@ pub(super) async fn relay(
 
 /// Lets all other gateways know what a client said.
 pub(super) async fn tell_all(app: &Downstream, parts: &Parts, body: &Bytes, principal: &Principal) {
-    app.fleet.tell_all(parts, body, of(principal)).await;
+    app.fleet.tell_all(parts, body, Letter { told: true, ..of(principal) }).await;
 }
 
 pub(super) fn crowded() -> Response {
@@ -86,5 +105,5 @@ pub(super) fn crowded() -> Response {
 }
 
 fn of(principal: &Principal) -> Letter {
-    Letter { principal: Some(principal.digest()), session: None }
+    Letter { principal: Some(principal.digest()), ..Letter::default() }
 }

@@ -151,8 +151,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
     {
         let account = presented.as_ref().map(|principal| principal.key.account.clone());
         let read = read_body(&parts, body, &came, &account.unwrap_or_default(), &app.room).await;
-        let letter =
-            Letter { principal: presented.map(|principal| principal.digest()), session: Some(id) };
+        let principal = presented.map(|principal| principal.digest());
+        let letter = Letter { principal, session: Some(id), told: false };
         return match read {
             Ok(body) => app.fleet.relay(&pod, &parts, &body, letter).await.unwrap_or_else(|_| {
                 let message = "the gateway that has this stream does not answer; try again, or open \

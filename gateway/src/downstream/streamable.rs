@@ -60,6 +60,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Err(response) => return response,
     };
     let relayable = came.passed().is_none();
+    let told = came.passed().is_some_and(|passed| passed.told);
     let inner;
     let (body, message) = match Message::parse(&body) {
         Err(ParseError::Shape { .. }) => {
@@ -97,6 +98,10 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
             let client = session.as_ref().map_or(Client::Legacy(None), Client::of);
             let (principal, scope, trace) = (&principal, &target.scope, trace_of(&parts.headers));
             let asker = Asker { principal, scope, client, streams, trace, relayable };
+            if told {
+                away::hear(&app, &asked, asker);
+                return reply::accepted();
+            }
             match away::answer(&app, &asked, &parts, asker).await {
                 Answered::Here(Reply::Call(call)) => answer::respond(&app, call, streams).await,
                 Answered::Here(Reply::Now(message)) => reply::message(message),
@@ -149,8 +154,9 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(Some(session)) => {
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
             let seen = last.map(Seen::of_id).unwrap_or_default();
-            app.fleet.took(session.id);
-            let stream = EventBody::listening(app, principal, session.id, target.scope, seen);
+            let id = session.id;
+            let stream = EventBody::listening(app.clone(), principal, id, target.scope, seen);
+            app.fleet.took(id).await;
             reply::events(Body::Stream(Box::new(stream)))
         }
     }

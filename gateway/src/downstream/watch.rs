@@ -65,13 +65,27 @@ pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream
             let upstream = published.upstreams.get(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);
             // Only a server that was told has to be told again.
-            if upstream.is_some_and(|upstream| upstream.leg_of(&key).is_some()) {
+            if upstream.is_some_and(|upstream| upstream.leg_of(&key).is_some())
+                || route::elsewhere(routed.server(), asker, app).is_some()
+            {
                 Subscribing::Passed(routed)
             } else {
                 Subscribing::Done(result(asked.id, "{}"))
             }
         }
         Err(refusal) => Subscribing::Done(refusal),
+    }
+}
+
+/// Notes what a session subscribed to, or no longer, at the gateway where its leg is: the next one may
+/// be opened here.
+pub(super) fn note(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) {
+    if asked.method == "resources/unsubscribe" {
+        unsubscribe(asked, asker, app);
+    } else if let Subscribing::Passed(routed) = subscribe(asked, asker, app)
+        && let (Some(session), Some(own)) = (asker.client.session(), routed.named())
+    {
+        app.homes.of(session).subscribe(routed.server().clone(), own);
     }
 }
 

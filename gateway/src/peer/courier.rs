@@ -5,29 +5,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fleet, Letter};
 use crate::session::SessionId;
 
-/// Messages that wait. Those for which there is no room are as if nobody had heard them.
+/// Messages that wait, and their bytes. Those for which there is no room are as if nobody had heard
+/// them.
 pub(super) const QUEUE: usize = 1024;
+pub(super) const MAX_WAITING: usize = 16 * 1024 * 1024;
 
 /// What becomes of something that nobody heard.
 type Unheard = Box<dyn FnOnce() + Send>;
 
-/// Something for a session's client.
+/// Something for a session's client, on its stream.
 pub(crate) struct Parcel {
     session: SessionId,
-    what: What,
-}
-
-enum What {
-    /// A message for its stream.
-    Say(Bytes, Option<Unheard>),
-    /// Its stream is here now: others have none.
-    Took,
+    message: Bytes,
+    unheard: Option<Unheard>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl std::fmt::Debug for Parcel {
@@ -43,7 +40,7 @@ pub(super) const TOOK: &str = "/peer/took";
 impl Fleet {
     /// Has a client told something on its stream, which is not here. False if nobody could be asked.
     pub(crate) fn say(&self, session: SessionId, message: Bytes) -> bool {
-        self.carry(Parcel { session, what: What::Say(message, None) })
+        self.carry(session, message, None)
     }
 
     /// The same, and `unheard` if nobody has the stream.
@@ -53,16 +50,24 @@ impl Fleet {
         message: Bytes,
         unheard: impl FnOnce() + Send + 'static,
     ) -> bool {
-        self.carry(Parcel { session, what: What::Say(message, Some(Box::new(unheard))) })
+        self.carry(session, message, Some(Box::new(unheard)))
     }
 
-    /// Lets the others know that a session's stream is here.
-    pub(crate) fn took(&self, session: SessionId) {
-        self.carry(Parcel { session, what: What::Took });
+    fn carry(&self, session: SessionId, message: Bytes, unheard: Option<Unheard>) -> bool {
+        if self.pods.load().is_empty() {
+            return false;
+        }
+        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let Ok(room) = self.waiting.clone().try_acquire_many_owned(bytes) else { return false };
+        self.parcels.try_send(Parcel { session, message, unheard, _room: room }).is_ok()
     }
 
-    fn carry(&self, parcel: Parcel) -> bool {
-        !self.pods.load().is_empty() && self.parcels.try_send(parcel).is_ok()
+    /// Lets the others know that a session's stream is here: they have none. Whoever opens another
+    /// one does it after they have heard of this one.
+    pub(crate) async fn took(&self, session: SessionId) {
+        let letter = Letter { session: Some(session), ..Letter::default() };
+        let (pods, nothing) = (self.reachable(), Bytes::new());
+        join_all(pods.iter().map(|pod| self.deliver(pod, TOOK, letter, &nothing))).await;
     }
 }
 
@@ -72,15 +77,11 @@ pub(crate) async fn carry(
     mut parcels: mpsc::Receiver<Parcel>,
     stop: CancellationToken,
 ) {
-    while let Some(Some(Parcel { session, what })) = stop.run_until_cancelled(parcels.recv()).await
-    {
+    while let Some(Some(parcel)) = stop.run_until_cancelled(parcels.recv()).await {
+        let Parcel { session, message, unheard, _room } = parcel;
         let letter = Letter { session: Some(session), ..Letter::default() };
-        let (path, message, unheard) = match what {
-            What::Say(message, unheard) => (SAY, message, unheard),
-            What::Took => (TOOK, Bytes::new(), None),
-        };
         let pods = fleet.reachable();
-        let offers = pods.iter().map(|pod| fleet.deliver(pod, path, letter, &message));
+        let offers = pods.iter().map(|pod| fleet.deliver(pod, SAY, letter, &message));
         let heard = join_all(offers).await.contains(&true);
         if let Some(unheard) = unheard.filter(|_| !heard) {
             unheard();

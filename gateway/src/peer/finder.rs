@@ -46,6 +46,7 @@ pub(crate) struct Announced {
 pub(super) struct Hello {
     /// Where it listens.
     pub(super) port: u16,
+    pub(super) draining: bool,
 }
 
 /// Who answers.
@@ -85,17 +86,22 @@ pub(crate) async fn find(
         for address in named.iter().take(MAX_PODS) {
             known.entry(*address).or_insert_with(|| Known::at(*address, Tag::NONE));
         }
+        let draining = fleet.is_draining();
         meet(&fleet, &mut known, &named).await;
         fleet.looked.store(true, Ordering::Relaxed);
+        if draining {
+            fleet.parted.cancel();
+        }
         let next = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             next = announced.recv() => next,
+            () = fleet.draining.cancelled(), if !draining => None,
             () = tokio::time::sleep(BEAT) => None,
         };
         if let Some(Announced { tag, address }) = next
             && known.len() < MAX_PODS
-            && known.get(&address).is_none_or(|known| known.pod.tag != tag)
+            && known.values().all(|known| known.pod.tag != tag)
         {
             known.insert(address, Known::at(address, tag));
         }
@@ -137,8 +143,11 @@ async fn meet(
     }
     known.retain(|address, known| known.missed < FORGOTTEN || named.contains(address));
     let others = |pod: &&Known| pod.pod.tag != fleet.own && pod.pod.tag != Tag::NONE;
-    let pods: Vec<Arc<Pod>> =
+    let mut pods: Vec<Arc<Pod>> =
         known.values().filter(others).map(|known| known.pod.clone()).collect();
+    // One with two addresses is one: it is told things once.
+    pods.sort_by_key(|pod| (pod.tag, pod.condition() as u8));
+    pods.dedup_by_key(|pod| pod.tag);
     let serving = pods.iter().filter(|pod| pod.condition() == Condition::Serving).count();
     fleet.telemetry.peers.set(i64::try_from(serving).unwrap_or(i64::MAX));
     if !fleet.pods.load().iter().map(Arc::as_ptr).eq(pods.iter().map(Arc::as_ptr)) {
@@ -149,7 +158,8 @@ async fn meet(
 /// Who is at an address, and how it is doing.
 async fn hello(fleet: &Fleet, pod: &Pod) -> Option<(Tag, Condition)> {
     let port = *fleet.port.get()?;
-    let body = Bytes::from(serde_json::to_vec(&Hello { port }).ok()?);
+    let hello = Hello { port, draining: fleet.is_draining() };
+    let body = Bytes::from(serde_json::to_vec(&hello).ok()?);
     let (asked, head, answer) = fleet.ask(pod, HELLO, &body).await?;
     let Here { tag, draining } = serde_json::from_slice(&answer).ok()?;
     let tag = Tag::from_bytes(tag);

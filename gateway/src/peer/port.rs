@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::finder::{Announced, HELLO, Hello, Here, PROOF};
 use super::relay::REFUSED;
 use super::seal::Opened;
-use super::{Fleet, Tag, courier};
+use super::{Condition, Fleet, Letter, Tag, courier};
 use crate::downstream::reply::{self, Response};
 use crate::downstream::{self, Downstream, Passed};
 
@@ -69,7 +69,8 @@ async fn relayed(
             Err(_) => return refused(StatusCode::CONFLICT, "this gateway does not know the key"),
         },
     };
-    let passed = Passed { principal, session: opened.letter.session, body: opened.body };
+    let Letter { session, told, .. } = opened.letter;
+    let passed = Passed { principal, session, told, body: opened.body };
     downstream::serve_passed(app, parts, body, passed).await
 }
 
@@ -80,10 +81,14 @@ fn hello(
     from: SocketAddr,
     body: &[u8],
 ) -> Response {
-    let Ok(Hello { port }) = serde_json::from_slice(body) else {
+    let Ok(Hello { port, draining }) = serde_json::from_slice(body) else {
         return refused(StatusCode::BAD_REQUEST, "hello needs a port");
     };
-    if fleet.pod(tag).is_none() && tag != fleet.own {
+    let known = fleet.pod(tag);
+    if let Some(pod) = known.as_ref().filter(|_| draining) {
+        pod.enter(Condition::Draining);
+    }
+    if known.is_none() && tag != fleet.own {
         let address = SocketAddr::new(from.ip(), port);
         // One that is not heard now is heard the next time.
         let _ = fleet.announced.try_send(Announced { tag, address });

@@ -26,6 +26,7 @@ const NUMBER: HeaderName = HeaderName::from_static("fairway-number");
 /// Whose request is relayed: the digest by which the table knows the key, never the key.
 const PRINCIPAL: HeaderName = HeaderName::from_static("fairway-principal");
 const SESSION: HeaderName = HeaderName::from_static("fairway-session");
+const TOLD: HeaderName = HeaderName::from_static("fairway-told");
 /// Hash of the body.
 const BODY: HeaderName = HeaderName::from_static("fairway-body");
 const MAC: HeaderName = HeaderName::from_static("fairway-mac");
@@ -86,6 +87,8 @@ pub(crate) struct Letter {
     /// Whose request is relayed.
     pub(crate) principal: Option<KeyDigest>,
     pub(crate) session: Option<SessionId>,
+    /// All others are told: none of them is to do what only one may.
+    pub(crate) told: bool,
 }
 
 /// What was opened.
@@ -157,6 +160,9 @@ impl Fleet {
         if let Some(session) = letter.session {
             put(SESSION, text(session.as_bytes()));
         }
+        if letter.told {
+            put(TOLD, "1".to_owned());
+        }
         put(BODY, text(&BodyHash::of(body).0));
         if let Some(key) = self.keys.0.load().first() {
             let mac = feed(hmac::Context::with_key(key), method, target, &headers).sign();
@@ -214,8 +220,9 @@ impl Fleet {
             None => None,
         };
         let session = bytes(headers, &SESSION).map(SessionId::from_bytes);
+        let told = headers.contains_key(TOLD);
         let body = bytes(headers, &BODY).map(BodyHash).ok_or(Unsealed::Bare)?;
-        Ok(Opened { from, letter: Letter { principal, session }, body })
+        Ok(Opened { from, letter: Letter { principal, session, told }, body })
     }
 
     /// Proves to who asked that this gateway has the key.

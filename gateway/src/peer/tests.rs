@@ -18,7 +18,8 @@ fn sealed(from: &Fleet, to: Tag) -> HeaderMap {
         (http::HeaderName::from_static("x-api-key"), HeaderValue::from_static("secret")),
         (http::HeaderName::from_static("mcp-session-id"), HeaderValue::from_static("token")),
     ]);
-    let letter = Letter { principal: None, session: Some(SessionId::from_bytes([3; 12])) };
+    let session = Some(SessionId::from_bytes([3; 12]));
+    let letter = Letter { session, ..Letter::default() };
     from.seal(to, (&POST, "/mcp"), &letter, &client, b"body")
 }
 

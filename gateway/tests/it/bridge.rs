@@ -15,15 +15,15 @@ use crate::support::modern::input;
 use crate::support::stage::Stage;
 use crate::support::{eventually, within};
 
-const KINDS: [&str; 3] = ["elicitation/create", "sampling/createMessage", "roots/list"];
+pub const KINDS: [&str; 3] = ["elicitation/create", "sampling/createMessage", "roots/list"];
 
 /// A client that can do everything.
-fn able() -> Value {
+pub fn able() -> Value {
     json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": true}})
 }
 
 /// What a server asks with a method.
-fn asked(method: &str) -> Value {
+pub fn asked(method: &str) -> Value {
     match method {
         "elicitation/create" => {
             json!({"message": "who?", "requestedSchema": {"type": "object", "properties": {}}})
@@ -34,7 +34,7 @@ fn asked(method: &str) -> Value {
 }
 
 /// What a client answers to it.
-fn answered(method: &str) -> Value {
+pub fn answered(method: &str) -> Value {
     match method {
         "elicitation/create" => json!({"action": "accept", "content": {"name": "A"}}),
         "sampling/createMessage" => {
@@ -44,23 +44,23 @@ fn answered(method: &str) -> Value {
     }
 }
 
-fn question(id: Value, method: &str) -> Value {
+pub fn question(id: Value, method: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": asked(method)})
 }
 
 /// All kinds of questions, with ids of all kinds.
-fn questions() -> Vec<Value> {
+pub fn questions() -> Vec<Value> {
     let ids = [json!("q-0"), json!(0), json!("7")];
     ids.into_iter().zip(KINDS).map(|(id, method)| question(id, method)).collect()
 }
 
 /// What the server of [`questions`] hears, as it tells in its result.
-fn told(answer: &Value) -> Vec<Value> {
+pub fn told(answer: &Value) -> Vec<Value> {
     serde_json::from_str(text(answer)).unwrap()
 }
 
 /// Reads a question of each method and answers it; the ids under which the client was asked.
-async fn converse(
+pub async fn converse(
     events: &mut Events,
     (client, path): (&Client, &str),
     methods: &[&str],

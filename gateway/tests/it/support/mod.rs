@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod events;
 pub mod fixture;
 pub mod full;
+pub mod fleet;
 pub mod guest;
 pub mod legacy;
 pub mod logs;

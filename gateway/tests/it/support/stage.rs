@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
-use gateway::{Gateway, Options, Source};
+use gateway::{Gateway, Options, Peers, Source};
 use serde_json::Value;
 use server_sql::DatabaseUrl;
 use tempfile::TempDir;
@@ -28,6 +28,7 @@ pub struct Stage {
     /// For the gateways that are started.
     pub config: Option<PathBuf>,
     pub body_memory: usize,
+    pub peers: Option<Peers>,
     gateway: Option<Gateway>,
 }
 
@@ -36,18 +37,25 @@ impl Stage {
     pub fn empty() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("manifests")).unwrap();
-        Self { directory, config: None, body_memory: Options::BODY_MEMORY, gateway: None }
+        let body_memory = Options::BODY_MEMORY;
+        Self { directory, config: None, body_memory, peers: None, gateway: None }
     }
 
     /// Alice and bob, who may use everything, and these manifests, under a gateway.
     pub async fn start(manifests: &[String]) -> Self {
-        let mut stage = Self::empty();
+        let mut stage = Self::set(manifests);
+        stage.open().await;
+        stage
+    }
+
+    /// The same before there is a gateway.
+    pub fn set(manifests: &[String]) -> Self {
+        let stage = Self::empty();
         stage.write("alice.yaml", &key("alice", ALICE));
         stage.write("bob.yaml", &key("bob", BOB));
         if !manifests.is_empty() {
             stage.write("rest.yaml", &manifests.join("---\n"));
         }
-        stage.open().await;
         stage
     }
 
@@ -71,7 +79,7 @@ impl Stage {
             config: self.config.clone(),
             body_memory: self.body_memory,
             pod: gateway::Pod::default(),
-            peers: None,
+            peers: self.peers.clone(),
         });
         within("a gateway", start).await.unwrap()
     }
