@@ -414,7 +414,8 @@ impl Leg {
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
         let listening = other.clone().listening();
-        let mut sending = upstream.send(&self.http, &listening, Method::GET, Bytes::new(), Vec::new());
+        let mut sending =
+            upstream.send(&self.http, &listening, Method::GET, Bytes::new(), Vec::new());
         let Ok(response) = timeout(HEAD, &mut sending).await else {
             return Ok(Some(Exchange::streamable(sending, 0, Bytes::new(), SessionUse::None)));
         };
