@@ -204,6 +204,7 @@ impl Gateway {
             telemetry,
             config,
             room: Room::new(options.body_memory),
+            unkeyed: Arc::default(),
             allowed_hosts: options.allowed_hosts,
             show: if in_cluster { Status::Bare } else { Status::Detail },
             contact: contact.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_core::{Namespace, Principal, Scope, ServerName};
+use gateway_core::{Account, Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -68,6 +68,8 @@ pub(crate) struct Downstream {
     pub(crate) config: Arc<Config>,
     /// For the bodies of requests.
     pub(crate) room: Arc<Room>,
+    /// What the bodies of those take together whose key only another gateway knows.
+    pub(crate) unkeyed: Arc<Account>,
     /// Names, besides loopback ones, by which a gateway on a loopback address may be called.
     pub(crate) allowed_hosts: Vec<String>,
     /// What health and readiness show to everybody.

@@ -27,7 +27,7 @@ use crate::telemetry::Telemetry;
 use crate::watchdog::{Busy, Watched, watch};
 use crate::worker;
 
-/// Connections of all clients.
+/// Connections of all clients; as many of other gateways.
 const MAX_CONNECTIONS: usize = 20_000;
 /// Connections of one address. High, because an Ingress is one address.
 const MAX_PER_PEER: usize = 15_000;
@@ -45,9 +45,15 @@ const BEAT: Duration = Duration::from_millis(400);
 /// How long other gateways may take to hear the end of what they asked.
 const GRACE: Duration = Duration::from_millis(800);
 
-/// Connections under way, counted by address.
+/// Connections under way to one port: who fills it is not in the way of the other one.
 #[derive(Debug, Default)]
-struct Peers(Mutex<HashMap<IpAddr, usize>>);
+struct Peers(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
 
 /// The place of one connection among its peer's.
 struct Place {
@@ -60,12 +66,12 @@ impl Peers {
     /// `None` when the peer, or all together, have too many.
     fn enter(self: &Arc<Self>, peer: IpAddr, telemetry: &Arc<Telemetry>) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = usize::try_from(telemetry.connections.get()).unwrap_or_default();
-        let count = counts.get(&peer).copied().unwrap_or_default();
-        if count >= MAX_PER_PEER || all >= MAX_CONNECTIONS {
+        let count = counts.by_address.get(&peer).copied().unwrap_or_default();
+        if count >= MAX_PER_PEER || counts.all >= MAX_CONNECTIONS {
             return None;
         }
-        counts.insert(peer, count + 1);
+        counts.by_address.insert(peer, count + 1);
+        counts.all += 1;
         telemetry.connections.inc();
         Some(Place { peers: self.clone(), peer, telemetry: telemetry.clone() })
     }
@@ -75,10 +81,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.telemetry.connections.dec();
         let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.peer) {
+        counts.all -= 1;
+        if let Some(count) = counts.by_address.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.peer);
+                counts.by_address.remove(&self.peer);
             }
         }
     }

@@ -36,8 +36,9 @@ use crate::upstream::HttpClient;
 use seal::Sender;
 use window::Windows;
 
-/// Requests for other gateways that are under way: each holds its body, of up to 4 MiB.
-const MAX_RELAYS: usize = 1024;
+/// Requests for other gateways that are under way, each a connection: fewer than one of them takes of
+/// one address. Their bodies are counted as all bodies are.
+const MAX_RELAYS: usize = 8192;
 
 /// Names a gateway for as long as it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -149,8 +149,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
     if stream.is_none()
         && let Some(pod) = home.and_then(|home| app.fleet.pod(home))
     {
-        let account = presented.as_ref().map(|principal| principal.key.account.clone());
-        let read = read_body(&parts, body, &came, &account.unwrap_or_default(), &app.room).await;
+        let account = presented.as_ref().map_or(&app.unkeyed, |principal| &principal.key.account);
+        let read = read_body(&parts, body, &came, account, &app.room).await;
         let principal = presented.map(|principal| principal.digest());
         let letter = Letter { principal, session: Some(id), told: false };
         return match read {

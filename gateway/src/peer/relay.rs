@@ -1,6 +1,7 @@
 //! Requests that another gateway answers: sent there as they are, without credentials, and the answer
 //! passed back as it comes.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -125,7 +126,12 @@ impl Fleet {
     /// Passes on to all others what concerns one of them, and waits until they have heard it.
     pub(crate) async fn tell_all(&self, parts: &Parts, body: &Bytes, letter: Letter) {
         let pods = self.reachable();
-        let told = pods.iter().map(|pod| timeout(TELLING, self.relay(pod, parts, body, letter)));
+        let tell = async |pod: &Arc<Pod>| {
+            if let Ok(answer) = self.relay(pod, parts, body, letter).await {
+                dismiss(answer).await;
+            }
+        };
+        let told = pods.iter().map(|pod| timeout(TELLING, tell(pod)));
         // Who does not hear it may be gone, and what it had with it.
         let _ = join_all(told).await;
     }
@@ -140,8 +146,10 @@ impl Fleet {
     ) -> bool {
         let headers = json();
         let sent = self.send(pod, &Method::POST, path, &letter, &headers, body);
-        let answer = timeout(TELLING, sent).await;
-        matches!(answer, Ok(Ok(response)) if response.status() == StatusCode::ACCEPTED)
+        let Ok(Ok(answer)) = timeout(TELLING, sent).await else { return false };
+        let accepted = answer.status() == StatusCode::ACCEPTED;
+        dismiss(answer).await;
+        accepted
     }
 
     /// Asks who is at an address.
@@ -162,6 +170,13 @@ impl Fleet {
             }
         }
         Some((asked, head, whole.into()))
+    }
+}
+
+/// Keeps the connection of an answer that says no more.
+async fn dismiss(answer: Response) {
+    if let Body::Relayed(relayed) = answer.into_body() {
+        relayed.body.release().await;
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::able;
-use crate::support::client::{Client, Session, Sse, call, text};
+use crate::support::client::{Client, Session, Sse, call, cancel, text};
 use crate::support::fixture::{Fixture, done};
 use crate::support::fleet::{Fleet, knows, peer_address};
 use crate::support::raw::Raw;
@@ -271,6 +271,13 @@ async fn the_port_for_gateways_takes_nothing_else() {
     for bytes in recorded.lock().unwrap().iter() {
         assert!(!String::from_utf8_lossy(bytes).contains(ALICE));
     }
+    // What all are told needs no connection each time.
+    let before = recorded.lock().unwrap().len();
+    for id in 0..50 {
+        assert_eq!(at_b.post(cancel(id)).await.status, StatusCode::ACCEPTED);
+    }
+    let opened = recorded.lock().unwrap().len() - before;
+    assert!(opened < 25, "{opened} connections");
     let session = at_a.client.headers["mcp-session-id"].clone();
     let session = session.to_str().unwrap();
     for path in ["/mcp", "/peer/hello", "/peer/say", "/sse", "/health", "/metrics", "/"] {

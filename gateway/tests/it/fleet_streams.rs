@@ -8,7 +8,7 @@ use crate::support::client::{Session, answer, call, events, text};
 use crate::support::events::Events;
 use crate::support::eventually;
 use crate::support::fixture::{Fixture, body, done_text, event, event_stream, part};
-use crate::support::fleet::Fleet;
+use crate::support::fleet::{Fleet, knows};
 
 const UPDATED: &str = "notifications/resources/updated";
 const LISTS: [&str; 3] = [
@@ -162,6 +162,8 @@ async fn a_subscription_on_a_leg_of_its_own_moves_with_the_session() {
     hears_nothing_but(&server, "one", &mut [&mut to_b]).await;
 
     drop(fleet.take("a"));
+    // A call in the moment of its end would be lost with it.
+    knows(fleet.gateway("b"), 0).await;
     assert_eq!(text(&at_b.call("work", json!({})).await), "done");
     let seen = server.sees("resources/subscribe", 3).await;
     assert_eq!(seen.len(), 3, "the next leg is told of what is still subscribed to: {seen:?}");
