@@ -52,7 +52,7 @@ pub(crate) use client::{Body, HttpClient, Template};
 pub(crate) use connector::Connector;
 pub(crate) use egress::Egress;
 pub(crate) use hello::implementation;
-pub(crate) use lodger::{Sight, Visitor, sealed};
+pub(crate) use lodger::{Sight, Visitor, exposed, sealed};
 pub(crate) use passing::Mends;
 pub(crate) use pool::Pool;
 pub(crate) use slot::{ClientKey, Slot};

@@ -49,7 +49,7 @@
 //! | `input_required` | there is none | passes, state and all, byte for byte |
 //! | log messages | pass, from the client's level up | pass on the request's own stream |
 //! | list changes, updates | pass on the client's stream | pass on its `subscriptions/listen`, under its own id |
-//! | tasks | of 2025-11-25: pass, ids mapped | of the extension: pass, ids mapped |
+//! | tasks | of 2025-11-25: pass, ids mapped | of the extension: pass, ids mapped, and to who listens for them |
 //! | `cacheScope` | there is none | `private` where the answer depends on who asks |
 //!
 //! # What cannot be

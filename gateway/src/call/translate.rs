@@ -1,6 +1,7 @@
 //! What a server's messages are to the client of a call. The table of what becomes what is in
 //! [`mcp::bridge`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use mcp::result::{Cache, ResultType, result_type, to_legacy, to_modern};
 use mcp::scan::{Name, Names};
 use mcp::splice::{Edit, splice};
 use mcp::task::{in_params, in_result};
-use mcp::tool::{CancelledParams, ProgressParams, is_own, text};
+use mcp::tool::{CancelledParams, ProgressParams, is_own};
 use mcp::uri::uris;
 use mcp::{Era, Message};
 use serde_json::value::RawValue;
@@ -22,11 +23,10 @@ use serde_json::value::RawValue;
 use super::{Call, Caller, Event, Stage, US};
 use crate::client::Client;
 use crate::telemetry::Outcome;
-use crate::upstream::Mends;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
-use crate::upstream::sealed;
 use crate::upstream::unasked::withdraw;
+use crate::upstream::{Mends, exposed, sealed};
 
 impl Call {
     /// What a message from the server is to the client; `id` is that of our request.
@@ -79,7 +79,10 @@ impl Call {
                         edits.extend(to_modern(bytes, result, &self.order.method, &US, cache));
                     }
                 }
-                self.expose_uris(bytes, result, &mut edits);
+                if self.caller.scope == Scope::All {
+                    let uris = uris(result, &self.order.method);
+                    edits.extend(exposed(bytes, uris, |own| self.expose_uri(own)));
+                }
                 edits.extend(self.seal_tasks(bytes, in_result(&self.order.method, result)));
                 self.note_subscription();
                 Outcome::Ok
@@ -118,21 +121,12 @@ impl Call {
         }
     }
 
-    /// URIs as the client knows them.
-    fn expose_uris(&self, bytes: &Bytes, result: &RawValue, edits: &mut Vec<Edit<'_>>) {
-        if self.caller.scope != Scope::All {
-            return;
-        }
-        let entry = self.upstream.entry();
-        for raw in uris(result, &self.order.method) {
-            let Some(own) = text(raw) else { continue };
-            let tenant = &self.caller.principal.tenant;
-            let shown = tenant.expose_uri(&own, &entry, &self.caller.scope);
-            if *shown != *own
-                && let Some(place) = Edit::replace(bytes, raw.get().as_bytes(), b"")
-            {
-                edits.push(Edit::owned(place.range(), quoted(&shown).into_bytes()));
-            }
+    /// A URI as the client knows it, if that is not as the server does.
+    fn expose_uri(&self, own: &str) -> Option<String> {
+        let Caller { principal, scope, .. } = &self.caller;
+        match principal.tenant.expose_uri(own, &self.upstream.entry(), scope) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shown) => Some(shown),
         }
     }
 
@@ -151,14 +145,12 @@ impl Call {
         let Some(own) = serde_json::from_slice(&text).ok().and_then(mcp::tool::text) else {
             return text;
         };
-        let Caller { principal, scope, .. } = &self.caller;
         let shown = match name {
-            Name::Uri => {
-                let entry = self.upstream.entry();
-                let shown = principal.tenant.expose_uri(&own, &entry, scope);
-                (*shown != *own).then(|| shown.into_owned())
+            Name::Uri => self.expose_uri(&own),
+            Name::Task => {
+                let (server, principal) = (self.upstream.id(), &self.caller.principal);
+                self.commons.sealer.seal_task(&server, &own, principal)
             }
-            Name::Task => self.commons.sealer.seal_task(&self.upstream.id(), &own, principal),
         };
         shown.map_or(text, |shown| quoted(&shown).into())
     }

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use gateway_core::Catalog;
+use mcp::message::Outcome;
 use mcp::modern::quoted;
 use mcp::{Era, Message};
+use tokio::time::{Instant, sleep_until};
 
 use super::exchange::{Exchange, Item};
 use super::fault::Fault;
@@ -25,14 +29,27 @@ const POLL_SILENT: Duration = Duration::from_secs(30);
 pub(super) struct Ear {
     leg: Arc<Leg>,
     news: Option<Exchange>,
+    beside: Option<Beside>,
     /// The resources and tasks whose changes the server was asked to tell.
     watched: BTreeSet<Subject>,
 }
 
+/// A stream that is heard besides, so that nothing is lost while one takes another's place.
+struct Beside {
+    stream: Exchange,
+    /// It takes the place once the server tells by it; else it had the place.
+    is_next: bool,
+    since: Instant,
+}
+
+/// How long a stream is heard after another took its place: longer than news are under way. What both
+/// tell meanwhile is told twice, which is no wrong of news.
+const GRACE: Duration = Duration::from_millis(250);
+
 impl Ear {
     pub(super) async fn open(upstream: &Arc<Upstream>) -> Result<Self, Fault> {
         let leg = upstream.own.open(upstream, None).await?;
-        let mut ear = Self { leg, news: None, watched: BTreeSet::new() };
+        let mut ear = Self { leg, news: None, beside: None, watched: BTreeSet::new() };
         ear.attend(upstream).await?;
         Ok(ear)
     }
@@ -48,6 +65,7 @@ impl Ear {
             Era::Modern => {
                 self.watched = upstream.watchers.subjects();
                 self.news = self.subscribe(upstream);
+                self.beside = None;
             }
         }
         Ok(())
@@ -103,9 +121,15 @@ impl Ear {
     pub(super) async fn watch(&mut self, upstream: &Arc<Upstream>) {
         let wanted = upstream.watchers.subjects();
         if self.leg.era() == Era::Modern {
-            if wanted != self.watched {
+            let waits = |next: &Beside| next.is_next && next.since.elapsed() < NOTIFY;
+            if wanted != self.watched && !self.beside.as_ref().is_some_and(waits) {
                 self.watched = wanted;
-                self.news = self.subscribe(upstream);
+                let asked = self.subscribe(upstream);
+                if asked.is_none() {
+                    self.news = None;
+                }
+                let since = Instant::now();
+                self.beside = asked.map(|stream| Beside { stream, is_next: true, since });
             }
             return;
         }
@@ -134,35 +158,63 @@ impl Ear {
 
     /// Hears what the server says; returns when it can't be heard any more.
     pub(super) async fn hear(&mut self, upstream: &Arc<Upstream>) {
-        let Some(news) = &mut self.news else {
-            self.leg.closed().await;
-            return;
-        };
         loop {
             // A server that never pauses must not have the thread to itself.
             tokio::task::yield_now().await;
-            match std::future::poll_fn(|cx| news.poll_next(cx)).await {
-                Ok(Some(Item::Message(bytes))) => match Message::parse(&bytes) {
-                    // The end of what a modern server was asked to tell, or its refusal to.
-                    Ok(Message::Response { outcome: mcp::message::Outcome::Error(_), .. }) => {
-                        self.news = None;
-                        self.leg.closed().await;
-                        return;
-                    }
-                    Ok(Message::Response { .. }) => return,
-                    Ok(message) => self.leg.hear(&bytes, &message),
-                    Err(_) => {}
-                },
-                Ok(Some(Item::Unheard { id })) => self.leg.leave_unheard(upstream, &id),
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(fault) => {
-                    if matches!(fault, Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) {
-                        self.news = None;
-                        self.leg.closed().await;
-                    }
-                    return;
+            if self.news.is_none() {
+                self.news = self.beside.take().map(|beside| beside.stream);
+            }
+            let (Some(news), beside) = (&mut self.news, &mut self.beside) else {
+                self.leg.closed().await;
+                return;
+            };
+            let last = beside.as_ref().filter(|beside| !beside.is_next);
+            let over = last.map(|last| last.since + GRACE);
+            let next_heard = std::future::poll_fn(|cx| {
+                if let Poll::Ready(heard) = news.poll_next(cx) {
+                    return Poll::Ready((false, heard));
                 }
+                let Some(beside) = beside else { return Poll::Pending };
+                beside.stream.poll_next(cx).map(|heard| (true, heard))
+            });
+            let (by_other, heard) = tokio::select! {
+                biased;
+                heard = next_heard => heard,
+                () = sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => {
+                    self.beside = None;
+                    continue;
+                }
+            };
+            let heard = Heard::of(heard);
+            if by_other && let Some(beside) = &mut self.beside {
+                match (&heard, beside.is_next) {
+                    // What the server does not want to tell changes nothing of what it tells.
+                    (Heard::Refusal, _) | (Heard::End, false) => {
+                        self.beside = None;
+                        continue;
+                    }
+                    (Heard::End, true) => return,
+                    (_, true) => {
+                        std::mem::swap(&mut beside.stream, news);
+                        (beside.is_next, beside.since) = (false, Instant::now());
+                        // More may be watched by now.
+                        upstream.watchers.changed.notify_one();
+                    }
+                    (_, false) => {}
+                }
+            }
+            let has_next = self.beside.as_ref().is_some_and(|beside| beside.is_next);
+            match heard {
+                Heard::Message(bytes) => {
+                    if let Ok(message) = Message::parse(&bytes) {
+                        self.leg.hear(&bytes, &message);
+                    }
+                }
+                Heard::Unheard(id) => self.leg.leave_unheard(upstream, &id),
+                Heard::Nothing => {}
+                Heard::Refusal => self.news = None,
+                Heard::End if has_next => self.news = None,
+                Heard::End => return,
             }
         }
     }
@@ -178,6 +230,34 @@ impl Ear {
             }
             Err(Fault::Closed(_)) if !self.leg.is_closed() => list_over(upstream, &self.leg).await,
             other => other,
+        }
+    }
+}
+
+/// What came of listening.
+enum Heard {
+    Message(Bytes),
+    /// The id of a request that is too large.
+    Unheard(Bytes),
+    Nothing,
+    /// The server does not tell what it was asked to: asking again would change nothing.
+    Refusal,
+    End,
+}
+
+impl Heard {
+    fn of(heard: Result<Option<Item>, Fault>) -> Self {
+        match heard {
+            Ok(Some(Item::Message(bytes))) => match Message::parse(&bytes) {
+                Ok(Message::Response { outcome: Outcome::Error(_), .. }) => Self::Refusal,
+                // The end of what a modern server was asked to tell.
+                Ok(Message::Response { .. }) => Self::End,
+                _ => Self::Message(bytes),
+            },
+            Ok(Some(Item::Unheard { id })) => Self::Unheard(id),
+            Ok(Some(_)) => Self::Nothing,
+            Err(Fault::Status(_) | Fault::Refused(_) | Fault::Garbage(_)) => Self::Refusal,
+            Ok(None) | Err(_) => Self::End,
         }
     }
 }

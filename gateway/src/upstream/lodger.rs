@@ -117,14 +117,10 @@ impl Sight {
         value: &RawValue,
         method: &str,
     ) -> Vec<Edit<'static>> {
-        let expose = |raw: &RawValue| {
-            let own = text(raw)?;
-            let shown = self.expose(server, &own);
-            let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
-            let quoted = || mcp::modern::quoted(&shown).into_bytes();
-            (*shown != *own).then(|| Edit::owned(place, quoted()))
-        };
-        mcp::uri::uris(value, method).into_iter().filter_map(expose).collect()
+        exposed(bytes, mcp::uri::uris(value, method), |own| match self.expose(server, own) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shown) => Some(shown),
+        })
     }
 
     /// The URI of a server as the client knows it, by the table of now.
@@ -134,6 +130,21 @@ impl Sight {
             None => Cow::Borrowed(uri),
         }
     }
+}
+
+/// The edits that put URIs as the client knows them where they stand in a message; `None` for those
+/// that it knows as the server does.
+pub(crate) fn exposed(
+    bytes: &[u8],
+    uris: Vec<&RawValue>,
+    expose: impl Fn(&str) -> Option<String>,
+) -> Vec<Edit<'static>> {
+    let edit = |raw: &RawValue| {
+        let shown = expose(&text(raw)?)?;
+        let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
+        Some(Edit::owned(place, mcp::modern::quoted(&shown).into_bytes()))
+    };
+    uris.into_iter().filter_map(edit).collect()
 }
 
 /// The edits that seal ids of tasks where they stand in a message.

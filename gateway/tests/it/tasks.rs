@@ -1,5 +1,7 @@
 //! Tasks of the extension: who listens hears of its own, under the ids it knows.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -83,7 +85,7 @@ async fn who_listens_hears_of_its_tasks_by_the_ids_it_knows() {
 
     drop(events);
     is_asked_for(&beta, Value::Null).await;
-    others.is_silent(std::time::Duration::ZERO).await;
+    others.is_silent(Duration::ZERO).await;
 }
 
 #[tokio::test]
@@ -98,4 +100,37 @@ async fn who_does_not_know_tasks_cannot_listen_for_one() {
     let error = &refused.json()["error"];
     assert_eq!(error["code"], -32021, "{error}");
     assert_eq!(error["data"]["requiredCapabilities"], knows_tasks(), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_missed_while_a_server_is_asked_for_more() {
+    let (_alpha, beta, stage) = working().await;
+    let guest = Guest::new(&stage.alice(), "/mcp").can(knows_tasks());
+    let task = guest.call("work", json!({})).await["result"]["taskId"].clone();
+    let (mut events, _) = guest.listen(1, json!({"taskIds": [task]})).await;
+    is_asked_for(&beta, json!(["t"])).await;
+    let said = |status: &str| {
+        let params = json!({"taskId": "t", "status": status});
+        json!({"jsonrpc": "2.0", "method": TASKS, "params": params})
+    };
+    assert!(beta.announce(&said("working")));
+    events.message(TASKS).await;
+
+    let gate = beta.hold("subscriptions/listen");
+    let asked = beta.seen_of("subscriptions/listen").len();
+    let filter = json!({"resourceSubscriptions": ["beta:///own"]});
+    let (mut others, _) = guest.listen(2, filter).await;
+    beta.sees("subscriptions/listen", asked + 1).await;
+    assert!(beta.announce(&said("completed")), "nobody listens any more");
+
+    // What came before may come twice: by what the server tells now and by what it told until then.
+    while events.message(TASKS).await["params"]["status"] != "completed" {}
+    gate.cancel();
+    // And then by what the server was asked to tell besides.
+    is_asked_for(&beta, json!(["t"])).await;
+    let params = json!({"uri": "beta:///own"});
+    let updated =
+        json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params});
+    assert!(beta.announce(&updated));
+    others.message("notifications/resources/updated").await;
 }
