@@ -162,23 +162,29 @@ fn stands_twice(text: &str) -> bool {
 }
 
 /// A message passes through alike however it is cut, and untouched but for what is added. The first
-/// byte tells how it is cut.
+/// byte tells how it is cut and what is looked for.
 pub fn scan(bytes: &[u8]) {
-    let Some((size, message)) = bytes.split_first() else { return };
-    let size = usize::from(*size).max(1);
-    assert_eq!(pass(message, size, false), pass(message, message.len().max(1), false));
-    let added = pass(message, size, true);
-    assert_eq!(added, pass(message, message.len().max(1), true));
-    if let Ok(plain) = pass(message, size, false) {
+    let Some((first, message)) = bytes.split_first() else { return };
+    let size = usize::from(*first).max(1);
+    let names = [Names::Contents, Names::Content, Names::Messages, Names::Task];
+    let pass = |size, adding| pass(message, size, names.get(usize::from(*first) % 5), adding);
+    assert_eq!(pass(size, false), pass(message.len().max(1), false));
+    let added = pass(size, true);
+    assert_eq!(added, pass(message.len().max(1), true));
+    if let Ok(plain) = pass(size, false) {
         assert_eq!(plain, message);
         let valid = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| raw(text).is_some());
         assert!(!valid(message) || added.is_ok_and(|added| valid(&added)), "no JSON any more");
     }
 }
 
-fn pass(message: &[u8], size: usize, adding: bool) -> Result<Vec<u8>, ScanError> {
-    let names = [Names::Contents, Names::Content, Names::Messages, Names::Task];
-    let mut scanner = Scanner::new(MAX_DEPTH).naming(names.get(size % 5).copied());
+fn pass(
+    message: &[u8],
+    size: usize,
+    names: Option<&Names>,
+    adding: bool,
+) -> Result<Vec<u8>, ScanError> {
+    let mut scanner = Scanner::new(MAX_DEPTH).naming(names.copied());
     if adding {
         scanner = scanner.adding(modern_additions("resources/read", INFO, Cache::default()));
     }
