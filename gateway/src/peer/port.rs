@@ -25,7 +25,8 @@ pub(crate) async fn serve(
     let opened = match app.fleet.open(&parts.method, path, &parts.headers, path == HELLO) {
         Ok(opened) => opened,
         Err(error) => {
-            tracing::warn!(%from, %error, "a request on the port for gateways is refused");
+            app.telemetry.unauthorized.inc();
+            tracing::debug!(%from, %error, "a request on the port for gateways is refused");
             return refused(StatusCode::FORBIDDEN, &error.to_string());
         }
     };
