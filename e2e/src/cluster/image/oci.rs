@@ -103,9 +103,10 @@ impl<'a> Bundle<'a> {
         Ok(Self { layers, config, manifest })
     }
 
-    /// Twelve digits of what the image is, for a tag.
+    /// Twelve digits of what the image is, for a tag. Helm takes one without letters for a number.
     pub(crate) fn content(&self) -> String {
-        hex(digest(&SHA256, &self.manifest).as_ref()).get(..12).unwrap_or_default().to_owned()
+        let digits = hex(digest(&SHA256, &self.manifest).as_ref());
+        format!("sha-{}", digits.get(..12).unwrap_or_default())
     }
 
     /// Writes the archive, whole or not at all.
