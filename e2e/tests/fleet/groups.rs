@@ -13,7 +13,7 @@ use e2e::{
     clients::{
         Transport,
         install::Sdk,
-        sessions::{Library, Mode, Sessions, Target},
+        sessions::{Event, Library, Mode, Sessions, Target},
         stage,
     },
     cluster::Release,
@@ -22,9 +22,15 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{task::JoinSet, time::interval};
 
-/// Sessions of each kind that wait, and that call.
-const IDLE: usize = 100;
-const CALLING: usize = 10;
+/// Sessions of each kind that wait, and that call: few as a test, or as many as a team has with `FAIRWAY_FLEET=team`.
+fn sessions() -> (usize, usize) {
+    if std::env::var_os("FAIRWAY_FLEET").is_some_and(|size| size == "team") {
+        (100, 10)
+    } else {
+        (10, 4)
+    }
+}
+
 /// How often each session calls.
 const PACE: Duration = Duration::from_millis(500);
 /// A tool of a server that is shared, and of one at which each client has a connection of its own.
@@ -82,7 +88,8 @@ impl Group {
                 anyhow::Ok(sessions)
             }
         };
-        Ok(Self { kind, idle: open(IDLE).await?, calling: Arc::new(open(CALLING).await?) })
+        let (idle, calling) = sessions();
+        Ok(Self { kind, idle: open(idle).await?, calling: Arc::new(open(calling).await?) })
     }
 
     /// The sessions that cannot call any more, and why.
@@ -99,6 +106,12 @@ impl Group {
             lost.extend(failed.map(|error| format!("{error:#}")));
         }
         lost
+    }
+
+    /// Whether all sessions that call have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let lost = |event: &Event| matches!(event, Event::Lost(_));
+        (0..self.calling.count()).all(|session| self.calling.events(session).iter().any(lost))
     }
 
     /// Calls that go on until they are stopped.
