@@ -183,6 +183,11 @@ impl Fleet {
         (!here).then(|| best.clone())
     }
 
+    /// Whether no other gateway is known.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.pods.load().is_empty()
+    }
+
     /// The gateway of that name, if it is another one that was there lately.
     pub(crate) fn pod(&self, tag: Tag) -> Option<Arc<Pod>> {
         self.pods.load().iter().find(|pod| pod.tag == tag).cloned()

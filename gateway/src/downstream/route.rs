@@ -222,7 +222,7 @@ pub(super) fn elsewhere(
     asker: &Asker<'_>,
     app: &Downstream,
 ) -> Option<Arc<Pod>> {
-    if !asker.relayable {
+    if !asker.relayable || app.fleet.is_alone() {
         return None;
     }
     let published = app.table.load();

@@ -54,7 +54,7 @@ impl Fleet {
     }
 
     fn carry(&self, session: SessionId, message: Bytes, unheard: Option<Unheard>) -> bool {
-        if self.pods.load().is_empty() {
+        if self.is_alone() {
             return false;
         }
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
