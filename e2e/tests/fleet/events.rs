@@ -171,8 +171,10 @@ impl Event {
 async fn goes_on(groups: &[Group], traffic: &[Traffic]) -> Result<()> {
     let before: Vec<usize> = traffic.iter().map(Traffic::answered).collect();
     let on = || async {
-        let going =
-            |at: usize| groups[at].is_over() || traffic[at].answered() - before[at] >= ENOUGH;
+        let going = |at: usize| {
+            let may_end = !groups[at].kind.stays || groups[at].is_over();
+            may_end || traffic[at].answered() - before[at] >= ENOUGH
+        };
         Ok((0..groups.len()).all(going))
     };
     until("calls to go on", MINUTES, on).await
