@@ -42,6 +42,9 @@ pub(crate) const EVENTS: [Event; 9] = [
     Event::IngressRestarted,
 ];
 
+/// After this nothing happens that anybody has planned.
+pub(crate) const LAST_PLANNED: Event = Event::Drained;
+
 /// What an event cost clients of one kind.
 #[derive(Debug)]
 pub(crate) struct Toll {
