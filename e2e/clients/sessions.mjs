@@ -14,6 +14,9 @@ const options = JSON.parse(text);
 const require = createRequire(`${directory}/`);
 const sdk = line === "1" ? lineOne() : require("@modelcontextprotocol/client");
 
+// Milliseconds before a client listens again, as Claude Code waits.
+const RELISTEN = 1000;
+
 const LIST_CHANGED = "notifications/tools/list_changed";
 
 function lineOne() {
@@ -66,7 +69,7 @@ class Session {
       await client.connect(connection);
       protocol = client.getNegotiatedProtocolVersion?.() ?? protocol;
       if (protocol >= "2026-07-28") {
-        await client.listen({ toolsListChanged: true });
+        await this.listen();
       }
       this.event("open", { protocol });
     } catch (error) {
@@ -74,6 +77,28 @@ class Session {
       this.closing = true;
       this.event("lost", reason(error));
     }
+  }
+
+  async listen() {
+    const subscription = await this.client.listen({ toolsListChanged: true });
+    subscription.closed.then(() => this.listenAgain());
+  }
+
+  // The SDK leaves it to its user to listen again when the stream ends. What changed in between nobody tells.
+  listenAgain() {
+    if (this.closing) {
+      return;
+    }
+    const again = async () => {
+      try {
+        await this.listen();
+        this.event("list_changed", {});
+      } catch (error) {
+        this.event("fault", reason(error));
+        this.listenAgain();
+      }
+    };
+    setTimeout(again, RELISTEN);
   }
 
   async perform(command) {
