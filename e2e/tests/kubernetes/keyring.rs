@@ -1,5 +1,7 @@
 //! The secrets of a release, changed while they are in use.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use e2e::cluster::{
     Release,
     release::{HOME, RELEASE, until},
@@ -41,6 +43,14 @@ async fn a_keyring_is_changed_without_a_restart() {
     let sealed_as_before = || async { Ok(sealing(&caller.open().await?) == first) };
     until("a session that the old key seals", 3 * MINUTE, sealed_as_before).await.unwrap();
     assert_eq!(old.status().await.unwrap(), 200);
+    // The operator looks by itself, every 10 s: until then it makes keys that nobody takes any more.
+    let made = AtomicUsize::new(0);
+    let is_good = || async {
+        let name = format!("carol-{}", made.fetch_add(1, Ordering::Relaxed));
+        let carol = team.key(&name, json!({"user": "carol"})).await?;
+        Ok(Caller::new(&release, &carol)?.status().await? == 200)
+    };
+    until("a key of the old pepper", MINUTE, is_good).await.unwrap();
     assert_eq!(self::pods(&release).await, pods, "something was restarted");
 }
 
