@@ -44,15 +44,16 @@ pub(super) async fn answer<'a>(
             Reply::Away(away) => *away,
             reply => {
                 if tells {
-                    tell_all(app, parts, asked.message, principal).await;
+                    Box::pin(tell_all(app, parts, asked.message, principal)).await;
                 }
                 return Answered::Here(reply);
             }
         };
-        if let Some(answer) = relay(app, &pod, asked, parts, principal).await {
+        // Boxed, as all that is rare: what a connection may ever await is part of it as long as it lasts.
+        if let Some(answer) = Box::pin(relay(app, &pod, asked, parts, principal)).await {
             if tells {
                 hear(app, asked, back);
-                tell_all(app, parts, asked.message, principal).await;
+                Box::pin(tell_all(app, parts, asked.message, principal)).await;
             }
             return Answered::There(answer);
         }

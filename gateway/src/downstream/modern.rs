@@ -81,7 +81,7 @@ pub(super) async fn request(
         Resumed::Not => {}
         Resumed::Here(call) => return answer::respond(&app, call, streams).await,
         Resumed::At(pod) => {
-            let answer = away::relay(&app, &pod, asked, parts, principal).await;
+            let answer = Box::pin(away::relay(&app, &pod, asked, parts, principal)).await;
             return answer
                 .unwrap_or_else(|| status(refuse(asked.id, INVALID_PARAMS, WAITS_NO_MORE)));
         }

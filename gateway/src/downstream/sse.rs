@@ -154,7 +154,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         let principal = presented.map(|principal| principal.digest());
         let letter = Letter { principal, session: Some(id), told: false };
         return match read {
-            Ok(body) => app.fleet.relay(&pod, &parts, &body, letter).await.unwrap_or_else(|_| {
+            Ok(body) => Box::pin(app.fleet.relay(&pod, &parts, &body, letter)).await.unwrap_or_else(|_| {
                 let message = "the gateway that has this stream does not answer; try again, or open \
                                /sse again if the stream has ended";
                 reply::later(StatusCode::SERVICE_UNAVAILABLE, message)

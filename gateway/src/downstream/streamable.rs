@@ -114,7 +114,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 notified(&app, &principal, session.id, body, (&method, params));
                 // The call it is about, or the leg, may be anywhere.
                 if relayable && CONCERNS_OTHERS.contains(&&*method) {
-                    away::tell_all(&app, &parts, body, &principal).await;
+                    Box::pin(away::tell_all(&app, &parts, body, &principal)).await;
                 }
             }
             reply::accepted()
@@ -125,7 +125,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 let home = app.homes.get(session.id);
                 let waited_for = home.is_some_and(|home| home.answer(id, body));
                 if relayable && !waited_for {
-                    away::tell_all(&app, &parts, body, &principal).await;
+                    Box::pin(away::tell_all(&app, &parts, body, &principal)).await;
                 }
             }
             reply::accepted()
@@ -156,7 +156,7 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
             let seen = last.map(Seen::of_id).unwrap_or_default();
             let id = session.id;
             let stream = EventBody::listening(app.clone(), principal, id, target.scope, seen);
-            app.fleet.took(id).await;
+            Box::pin(app.fleet.took(id)).await;
             reply::events(Body::Stream(Box::new(stream)))
         }
     }
@@ -182,7 +182,7 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
             }
             app.homes.forget(session.id);
             if came.passed().is_none() {
-                away::tell_all(&app, &parts, &Bytes::new(), &principal).await;
+                Box::pin(away::tell_all(&app, &parts, &Bytes::new(), &principal)).await;
             }
             reply::done()
         }
