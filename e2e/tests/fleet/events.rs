@@ -30,25 +30,24 @@ pub(crate) enum Event {
     IngressRestarted,
 }
 
-pub(crate) const EVENTS: [Event; 9] = [
+/// Nothing may be lost by these: somebody has planned them.
+pub(crate) const PLANNED: [Event; 5] = [
     Event::RollingUpdate,
     Event::ScaledTo(4),
     Event::ScaledTo(1),
     Event::ScaledTo(2),
     Event::Drained,
-    Event::Killed,
-    Event::Halted,
-    Event::AllKilled,
-    Event::IngressRestarted,
 ];
 
-/// After this nothing happens that anybody has planned.
-pub(crate) const LAST_PLANNED: Event = Event::Drained;
+pub(crate) const UNPLANNED: [Event; 4] =
+    [Event::Killed, Event::Halted, Event::AllKilled, Event::IngressRestarted];
 
 /// What an event cost clients of one kind.
 #[derive(Debug)]
 pub(crate) struct Toll {
     sessions: usize,
+    /// How many of them were calling.
+    calling: usize,
     lost: Vec<String>,
     answered: usize,
     failed: Vec<String>,
@@ -76,11 +75,6 @@ impl Event {
         }
     }
 
-    /// Whether nothing may be lost by it: somebody has planned it.
-    const fn is_planned(self) -> bool {
-        matches!(self, Self::RollingUpdate | Self::ScaledTo(_) | Self::Drained)
-    }
-
     /// Happens while sessions wait and call. Sessions that are lost are begun anew.
     pub(crate) async fn survive(
         self,
@@ -97,7 +91,8 @@ impl Event {
         let mut tolls = Vec::new();
         for (group, (answered, failed)) in groups.iter_mut().zip(calls) {
             let lost = group.lost().await;
-            let sessions = group.idle.count() + group.calling.count();
+            let calling = group.calling.count();
+            let sessions = group.idle.count() + calling;
             for (what, reasons) in [("lost", &lost), ("failed", &failed)] {
                 for (reason, count) in counted(reasons) {
                     eprintln!("{}, {}: {what} {count}: {reason}", self.name(), group.kind.name);
@@ -106,7 +101,7 @@ impl Event {
             if !lost.is_empty() {
                 *group = Group::open(group.kind, release, key).await?;
             }
-            tolls.push((group.kind.name, Toll { sessions, lost, answered, failed }));
+            tolls.push((group.kind.name, Toll { sessions, calling, lost, answered, failed }));
         }
         Ok(tolls)
     }
@@ -155,18 +150,19 @@ impl Event {
     /// Nothing may be lost by what was planned. What was not costs what was under way: while an Ingress controller sends
     /// requests to a pod that is gone it answers with a 502 of its own, which ends the session for SDK 1.30.
     pub(crate) fn judge(self, kind: &Kind, toll: &Toll) {
-        let Toll { lost, failed, .. } = toll;
+        let Toll { calling, lost, failed, .. } = toll;
         if !kind.stays {
             return;
         }
         let (name, kind) = (self.name(), kind.name);
-        if self.is_planned() {
+        if PLANNED.contains(&self) {
             assert!(lost.is_empty(), "{name}, {kind}: {lost:#?}");
             assert!(failed.is_empty(), "{name}, {kind}: {failed:#?}");
         }
         let by_ingress =
             |reason: &String| ["502", "503", "504"].iter().any(|status| reason.contains(status));
         assert!(lost.iter().all(by_ingress), "{name}, {kind}: {lost:#?}");
+        assert!(lost.len() <= *calling, "{name}, {kind}: who waited lost its session: {lost:#?}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::Downstream;
 use super::dispatch::{Asked, Asker, Reply, dispatch};
 use super::reply::{self, Response};
 use super::watch;
+use crate::call::Call;
 use crate::peer::{Letter, NotRelayed, Pod};
 
 /// Gateways that are tried before this one answers as well as it can.
@@ -20,34 +21,36 @@ const TRIES: usize = 3;
 /// What sessions set, and all gateways keep: the stream on which it shows may be at any of them.
 const SETTINGS: [&str; 3] = ["logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
-/// Where a request comes to be answered.
-pub(super) enum Answered<'a> {
-    /// Here.
-    Here(Reply<'a>),
-    /// At another gateway.
+/// How a request is answered.
+pub(super) enum Answered {
+    /// At once.
+    Now(Bytes),
+    /// By a server.
+    Call(Box<Call>),
+    /// By another gateway.
     There(Response),
 }
 
 /// Answers a request, or has the gateway answer it at which its client's legs are.
-pub(super) async fn answer<'a>(
+pub(super) async fn answer(
     app: &Downstream,
     asked: &Asked<'_>,
     parts: &Parts,
-    mut asker: Asker<'a>,
-) -> Answered<'a> {
+    mut asker: Asker<'_>,
+) -> Answered {
     let principal = asker.principal;
     let tells =
         asker.relayable && asker.client.session().is_some() && SETTINGS.contains(&asked.method);
     let mut tries = TRIES;
     loop {
-        let (pod, back) = match dispatch(asked, asker, app) {
+        let reply = dispatch(asked, asker, app);
+        if tells && !matches!(reply, Reply::Away(_)) {
+            Box::pin(tell_all(app, parts, asked.message, principal)).await;
+        }
+        let (pod, back) = match reply {
+            Reply::Now(message) => return Answered::Now(message),
+            Reply::Call(call) => return Answered::Call(call),
             Reply::Away(away) => *away,
-            reply => {
-                if tells {
-                    Box::pin(tell_all(app, parts, asked.message, principal)).await;
-                }
-                return Answered::Here(reply);
-            }
         };
         // Boxed, as all that is rare: what a connection may ever await is part of it as long as it lasts.
         if let Some(answer) = Box::pin(relay(app, &pod, asked, parts, principal)).await {
@@ -91,18 +94,17 @@ pub(super) async fn relay(
                            that does no harm";
             Some(reply::message(error_response(Some(asked.id.as_json()), UPSTREAM, message)))
         }
-        Err(NotRelayed::Crowded) => Some(crowded()),
+        Err(NotRelayed::Crowded) => {
+            let message =
+                "too many requests of other gateways' sessions are under way here; try again";
+            Some(reply::later(StatusCode::SERVICE_UNAVAILABLE, message))
+        }
     }
 }
 
 /// Lets all other gateways know what a client said.
 pub(super) async fn tell_all(app: &Downstream, parts: &Parts, body: &Bytes, principal: &Principal) {
     app.fleet.tell_all(parts, body, Letter { told: true, ..of(principal) }).await;
-}
-
-pub(super) fn crowded() -> Response {
-    let message = "too many requests of other gateways' sessions are under way here; try again";
-    reply::later(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 fn of(principal: &Principal) -> Letter {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::Downstream;
 use super::list::List;
-use super::route::{self, Routed};
+use super::route;
 use super::watch;
 use crate::call::{Call, Trace};
 use crate::client::Client;
@@ -88,19 +88,17 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         Ok(routed) => routed,
         Err(refusal) => return Reply::Now(refusal),
     };
-    if let Some(pod) = route::elsewhere(routed.server(), &asker, app) {
+    let published = app.table.load();
+    let Some(upstream) = published.upstreams.get(routed.server()) else {
+        return Reply::Now(route::gone(asked));
+    };
+    if let Some(pod) = route::elsewhere(upstream, &asker, app) {
         return Reply::Away(Box::new((pod, asker)));
     }
-    start(asked, asker, routed, app).unwrap_or_else(Reply::Now)
-}
-
-fn start(
-    asked: &Asked<'_>,
-    asker: Asker<'_>,
-    routed: Routed,
-    app: &Downstream,
-) -> Result<Reply<'static>, Bytes> {
-    route::start(asked, asker, routed, app).map(|call| Reply::Call(Box::new(call)))
+    match route::start(asked, asker, routed, upstream, app) {
+        Ok(call) => Reply::Call(Box::new(call)),
+        Err(refusal) => Reply::Now(refusal),
+    }
 }
 
 /// An answer with a raw result.

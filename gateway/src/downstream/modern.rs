@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 use super::away::{self, Answered};
 use super::body::Body;
-use super::dispatch::{Asked, Asker, Reply, refuse, shortened};
+use super::dispatch::{Asked, Asker, refuse, shortened};
 use super::events::EventBody;
 use super::reply::{self, Response};
 use super::{Downstream, answer, capability, route};
@@ -91,9 +91,8 @@ pub(super) async fn request(
     let client = Client::Modern(guest);
     let asker = Asker { principal, scope, client, streams, trace, relayable };
     match away::answer(&app, asked, parts, asker).await {
-        Answered::Here(Reply::Call(call)) => answer::respond(&app, call, streams).await,
-        Answered::Here(Reply::Now(message)) => status(message),
-        Answered::Here(Reply::Away(_)) => away::crowded(),
+        Answered::Call(call) => answer::respond(&app, call, streams).await,
+        Answered::Now(message) => status(message),
         Answered::There(response) => response,
     }
 }

@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::peer::Pod;
 use crate::table::ServerId;
 use crate::upstream::fault::Told;
-use crate::upstream::{ClientKey, Visitor};
+use crate::upstream::{ClientKey, Upstream, Visitor};
 
 /// A request whose server is known.
 #[derive(Debug)]
@@ -218,17 +218,14 @@ pub(super) fn tasks(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> O
 
 /// The gateway at which the client's legs to a server are, if that is another one.
 pub(super) fn elsewhere(
-    server: &ServerId,
+    upstream: &Upstream,
     asker: &Asker<'_>,
     app: &Downstream,
 ) -> Option<Arc<Pod>> {
-    if !asker.relayable || app.fleet.is_alone() {
+    if !asker.relayable || app.fleet.is_alone() || !upstream.lodges(asker.client.era()) {
         return None;
     }
-    let published = app.table.load();
-    let lodges = published.upstreams.get(server)?.lodges(asker.client.era());
     match &asker.client {
-        _ if !lodges => None,
         Client::Legacy(Some(member)) => app.fleet.home(member.home, member.session),
         client => app.fleet.place_of(&ClientKey::new(asker.principal, client).to_bytes()),
     }
@@ -269,18 +266,21 @@ fn required<'a>(
     })
 }
 
+/// The answer when a server went between the decision and the call.
+pub(super) fn gone(asked: &Asked<'_>) -> Bytes {
+    refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again")
+}
+
 /// Begins the call of a request.
 pub(super) fn start(
     asked: &Asked<'_>,
     asker: Asker<'_>,
     routed: Routed,
+    upstream: &Arc<Upstream>,
     app: &Downstream,
 ) -> Result<Call, Bytes> {
     let Asker { principal, scope, client, streams, trace, relayable: _ } = asker;
     let Routed { server, named, renames, headers, token, replayable } = routed;
-    let published = app.table.load();
-    let gone = || refuse(asked.id, INVALID_PARAMS, "its server has just gone; list again");
-    let upstream = published.upstreams.get(&server).ok_or_else(gone)?;
     let visitor = Visitor {
         client: &client,
         principal,
@@ -303,7 +303,7 @@ pub(super) fn start(
         })?),
     };
     let order = Order {
-        id_at: place(asked, asked.id.as_json()).ok_or_else(gone)?,
+        id_at: place(asked, asked.id.as_json()).ok_or_else(|| gone(asked))?,
         method: known(asked.method),
         renames,
         named,

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::away::{self, Answered};
 use super::body::Body;
 use super::capability::{self, Offer};
-use super::dispatch::{Asked, Asker, Reply, result};
+use super::dispatch::{Asked, Asker, result};
 use super::events::EventBody;
 use super::listen::Seen;
 use super::reply::{self, Response};
@@ -103,9 +103,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 return reply::accepted();
             }
             match away::answer(&app, &asked, &parts, asker).await {
-                Answered::Here(Reply::Call(call)) => answer::respond(&app, call, streams).await,
-                Answered::Here(Reply::Now(message)) => reply::message(message),
-                Answered::Here(Reply::Away(_)) => away::crowded(),
+                Answered::Call(call) => answer::respond(&app, call, streams).await,
+                Answered::Now(message) => reply::message(message),
                 Answered::There(response) => response,
             }
         }

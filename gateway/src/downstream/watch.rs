@@ -11,7 +11,7 @@ use mcp::tool::text;
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, result};
 use super::route::{self, Routed};
-use crate::upstream::{ClientKey, Ear, Subject, Watched};
+use crate::upstream::{ClientKey, Ear, Subject, Upstream, Watched};
 
 /// What comes of it.
 pub(super) enum Subscribing {
@@ -65,9 +65,10 @@ pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream
             let upstream = published.upstreams.get(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);
             // Only a server that was told has to be told again.
-            if upstream.is_some_and(|upstream| upstream.leg_of(&key).is_some())
-                || route::elsewhere(routed.server(), asker, app).is_some()
-            {
+            let was_told = |upstream: &Arc<Upstream>| {
+                upstream.leg_of(&key).is_some() || route::elsewhere(upstream, asker, app).is_some()
+            };
+            if upstream.is_some_and(was_told) {
                 Subscribing::Passed(routed)
             } else {
                 Subscribing::Done(result(asked.id, "{}"))

@@ -1,30 +1,16 @@
 //! Several gateways: a session is served by each of them as by the one that began it.
 
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bridge::{KINDS, able, answered, asked, converse, questions, told};
-use crate::support::client::{Session, Sse, call, cancel, events, hello_with, request, text};
+use crate::support::client::{Sse, call, cancel, events, hello_with, request, text};
 use crate::support::eventually;
 use crate::support::fixture::{Fixture, Seen};
 use crate::support::fleet::{Fleet, metric};
 use crate::support::guest::Guest;
 use crate::support::modern::input;
 use crate::support::stage::ALICE;
-
-/// A server that keeps sessions, and two gateways before it.
-async fn fleet(server: &Fixture) -> Fleet {
-    let fleet = Fleet::start(&[server.manifest("server")]).await;
-    fleet.server_is_connected("server").await;
-    fleet
-}
-
-/// A session that `a` began, at `a` and at `b`.
-async fn session(fleet: &Fleet, capabilities: Value) -> (Session, Session) {
-    let at_a = Session::open_with(&fleet.alice("a"), "/mcp", capabilities).await;
-    let at_b = at_a.with(|client| client.at(fleet.address("b")));
-    (at_a, at_b)
-}
 
 fn legs(server: &Fixture) -> Vec<String> {
     let calls = server.seen_of("tools/call");
@@ -37,8 +23,8 @@ fn legs(server: &Fixture) -> Vec<String> {
 #[tokio::test]
 async fn a_session_has_one_leg_wherever_its_calls_come_in() {
     let server = Fixture::with_sessions().await;
-    let mut fleet = fleet(&server).await;
-    let (at_a, at_b) = session(&fleet, json!({})).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(json!({})).await;
 
     for session in [&at_b, &at_a, &at_b, &at_a] {
         assert_eq!(text(&session.call("work", json!({})).await), "done");
@@ -59,7 +45,7 @@ async fn a_session_has_one_leg_wherever_its_calls_come_in() {
 #[tokio::test]
 async fn what_a_key_asks_without_a_session_has_one_leg() {
     let server = Fixture::with_sessions().await;
-    let fleet = fleet(&server).await;
+    let fleet = Fleet::before(&server).await;
     for name in ["a", "b", "a", "b"] {
         let answer = fleet.alice(name).post("/mcp", call(1, "work", json!({}))).await;
         assert_eq!(text(&answer.json()), "done");
@@ -73,8 +59,8 @@ async fn what_a_key_asks_without_a_session_has_one_leg() {
 async fn a_question_is_answered_at_any_gateway() {
     let server = Fixture::with_sessions().await;
     server.asks(questions());
-    let fleet = fleet(&server).await;
-    let (at_a, at_b) = session(&fleet, able()).await;
+    let fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
 
     for (asks, answers) in [(&at_a, &at_b), (&at_b, &at_b), (&at_b, &at_a), (&at_a, &at_a)] {
         let mut open = events(asks.send(call("mine", "work", json!({}))).await);
@@ -93,7 +79,7 @@ async fn a_question_is_answered_at_any_gateway() {
 async fn a_modern_client_answers_at_any_gateway() {
     let server = Fixture::with_sessions().await;
     server.asks(questions());
-    let fleet = fleet(&server).await;
+    let fleet = Fleet::before(&server).await;
     let guest = |name| Guest::new(&fleet.alice(name), "/mcp").can(able());
     let (at_a, at_b) = (guest("a"), guest("b"));
 
@@ -122,7 +108,7 @@ async fn a_modern_client_answers_at_any_gateway() {
 #[tokio::test]
 async fn messages_for_a_stream_of_http_sse_are_taken_at_any_gateway() {
     let server = Fixture::with_sessions().await;
-    let fleet = fleet(&server).await;
+    let fleet = Fleet::before(&server).await;
     let by_header = Sse::open(&fleet.alice("a"), "/sse").await;
     let by_query = Sse::open(&fleet.client("a"), &format!("/sse?api_key={ALICE}")).await;
     let by_tenant = Sse::open(&fleet.alice("a"), "/t/default/mcp/sse").await;
@@ -145,7 +131,7 @@ async fn messages_for_a_stream_of_http_sse_are_taken_at_any_gateway() {
 #[tokio::test]
 async fn a_stream_of_http_sse_takes_nothing_from_others_at_any_gateway() {
     let server = Fixture::with_sessions().await;
-    let mut fleet = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
     let by_header = Sse::open(&fleet.alice("a"), "/sse").await;
     let by_query = Sse::open(&fleet.client("a"), &format!("/sse?api_key={ALICE}")).await;
     let ping = || request(1, "ping", json!({}));
@@ -185,8 +171,8 @@ async fn a_stream_of_http_sse_takes_nothing_from_others_at_any_gateway() {
 #[tokio::test]
 async fn a_session_that_ended_at_one_gateway_ended_at_all() {
     let server = Fixture::with_sessions().await;
-    let fleet = fleet(&server).await;
-    let (at_a, at_b) = session(&fleet, json!({})).await;
+    let fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(json!({})).await;
     assert_eq!(text(&at_a.call("work", json!({})).await), "done");
     let leg = legs(&server).remove(0);
     let foreign = at_b.with(|client| client.key("bob-key-xyz789"));
@@ -210,8 +196,8 @@ async fn a_session_that_ended_at_one_gateway_ended_at_all() {
 async fn a_call_is_cancelled_from_any_gateway() {
     let server = Fixture::with_sessions().await;
     server.on("tools/call", |_| std::future::pending());
-    let fleet = fleet(&server).await;
-    let (at_a, at_b) = session(&fleet, json!({})).await;
+    let fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(json!({})).await;
 
     for (count, (asks, cancels)) in
         [(&at_a, &at_b), (&at_b, &at_a), (&at_b, &at_b)].into_iter().enumerate()

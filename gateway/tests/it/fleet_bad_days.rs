@@ -36,14 +36,6 @@ async fn slow_server() -> (Fixture, tokio_util::sync::CancellationToken) {
     (server, gate)
 }
 
-async fn fleet(server: &Fixture) -> (Fleet, Session, Session) {
-    let fleet = Fleet::start(&[server.manifest("server")]).await;
-    fleet.server_is_connected("server").await;
-    let at_a = Session::open_with(&fleet.alice("a"), "/mcp", able()).await;
-    let at_b = at_a.with(|client| client.at(fleet.address("b")));
-    (fleet, at_a, at_b)
-}
-
 fn last_leg(server: &Fixture) -> String {
     server.seen_of("tools/call").last().unwrap().session().unwrap().to_owned()
 }
@@ -51,7 +43,8 @@ fn last_leg(server: &Fixture) -> String {
 #[tokio::test]
 async fn a_gateway_that_drains_ends_what_others_passed_to_it() {
     let (server, gate) = slow_server().await;
-    let (mut fleet, _, at_b) = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (_, at_b) = fleet.session(able()).await;
     let slow = at_b.with(|client| client);
     let slow = tokio::spawn(async move { slow.call("work", json!({"slow": true})).await });
     server.sees("tools/call", 1).await;
@@ -79,7 +72,8 @@ async fn a_gateway_that_drains_ends_what_others_passed_to_it() {
 #[tokio::test]
 async fn a_gateway_that_drains_passes_on_what_it_is_asked() {
     let (server, gate) = slow_server().await;
-    let (mut fleet, at_a, at_b) = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     // Keeps a connection to it open.
     let slow = at_a.with(|client| client.at(client.address));
     let mut sse = Sse::open(&fleet.alice("a"), "/sse").await;
@@ -104,7 +98,8 @@ async fn a_gateway_that_drains_passes_on_what_it_is_asked() {
 #[tokio::test]
 async fn a_gateway_that_is_gone_costs_its_sessions_a_leg_and_no_wait() {
     let (server, gate) = slow_server().await;
-    let (mut fleet, at_a, at_b) = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     assert_eq!(text(&at_a.call("work", json!({})).await), "done");
     let leg = last_leg(&server);
     let slow = at_b.with(|client| client);
@@ -128,7 +123,8 @@ async fn a_gateway_that_is_gone_costs_its_sessions_a_leg_and_no_wait() {
 #[tokio::test]
 async fn streams_and_sessions_live_through_a_rolling_replacement() {
     let server = Fixture::with_sessions().await.announcing();
-    let (mut fleet, at_a, at_b) = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     assert_eq!(text(&at_a.call("work", json!({})).await), "done");
     let mut to_b = at_b.listen().await;
     let mut sse = Sse::open(&fleet.alice("b"), "/sse").await;

@@ -21,15 +21,6 @@ fn said(method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": method, "params": params})
 }
 
-/// Two gateways before a server, and a session that `a` began, at both.
-async fn fleet(server: &Fixture) -> (Fleet, Session, Session) {
-    let fleet = Fleet::start(&[server.manifest("server")]).await;
-    fleet.server_is_connected("server").await;
-    let at_a = Session::open_with(&fleet.alice("a"), "/mcp", able()).await;
-    let at_b = at_a.with(|client| client.at(fleet.address("b")));
-    (fleet, at_a, at_b)
-}
-
 async fn leg(server: &Fixture, session: &Session) -> String {
     assert_eq!(text(&session.call("work", json!({})).await), "done");
     server.seen_of("tools/call").last().unwrap().session().unwrap().to_owned()
@@ -72,7 +63,8 @@ async fn listen(session: &Session) -> Events {
 #[tokio::test]
 async fn what_a_server_says_unasked_finds_the_stream() {
     let server = Fixture::with_sessions().await.announcing();
-    let (_fleet, at_a, at_b) = fleet(&server).await;
+    let fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     let leg = leg(&server, &at_a).await;
     // Nobody is there to answer.
     assert!(server.announce_to(&leg, &question(json!("none"), KINDS[0])));
@@ -111,7 +103,8 @@ async fn what_a_server_says_unasked_finds_the_stream() {
 async fn a_resource_that_changes_is_told_of_once() {
     let server = Fixture::start().await.announcing();
     offer_everything(&server, "server");
-    let (_fleet, at_a, at_b) = fleet(&server).await;
+    let fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     let mut to_b = listen(&at_b).await;
     let uri = "server:///own";
     let updated = |number: u64| said(UPDATED, json!({"uri": uri, "title": number.to_string()}));
@@ -138,7 +131,8 @@ async fn a_resource_that_changes_is_told_of_once() {
 async fn a_subscription_on_a_leg_of_its_own_moves_with_the_session() {
     let server = Fixture::with_sessions().await.announcing();
     offer_everything(&server, "server");
-    let (mut fleet, at_a, at_b) = fleet(&server).await;
+    let mut fleet = Fleet::before(&server).await;
+    let (at_a, at_b) = fleet.session(able()).await;
     let mut to_b = listen(&at_b).await;
     let (first, second) = ("server:///own", "file:///shared");
     let updated = |uri: &str| said(UPDATED, json!({"uri": uri}));
@@ -186,7 +180,8 @@ async fn a_log_level_holds_at_all_gateways() {
             let parts = vec![log("debug"), log("error"), done];
             async { event_stream(body(parts)) }
         });
-        let (_fleet, at_a, at_b) = fleet(&server).await;
+        let fleet = Fleet::before(&server).await;
+        let (at_a, at_b) = fleet.session(able()).await;
 
         for (level, shown) in [("warning", vec!["error"]), ("debug", vec!["debug", "error"])] {
             let answer = at_a.request("logging/setLevel", json!({"level": level})).await;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use gateway::{Gateway, Peers};
+use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, Session};
 use super::eventually;
+use super::fixture::Fixture;
 use super::stage::{ALICE, BOB, Stage, find};
 
 /// Gateways by name, over one directory of manifests and one file of keys.
@@ -23,6 +25,20 @@ impl Fleet {
         fleet.join("a").await;
         fleet.join("b").await;
         fleet
+    }
+
+    /// The same before a server, once it is connected.
+    pub async fn before(server: &Fixture) -> Self {
+        let fleet = Self::start(&[server.manifest("server")]).await;
+        fleet.server_is_connected("server").await;
+        fleet
+    }
+
+    /// A session that `a` began, at `a` and at `b`.
+    pub async fn session(&self, capabilities: Value) -> (Session, Session) {
+        let at_a = Session::open_with(&self.alice("a"), "/mcp", capabilities).await;
+        let at_b = at_a.with(|client| client.at(self.address("b")));
+        (at_a, at_b)
     }
 
     /// One more, which is told where the others are; it waits until all know all.
