@@ -134,7 +134,8 @@ impl Daemon {
         line.split_whitespace().next()?.parse().ok()
     }
 
-    /// Whether it still runs. One that ended and nobody has waited for does not.
+    /// Whether it still runs. One that ended and nobody has waited for does not, but it does as long as one of its
+    /// threads lives: that still holds its files and its ports.
     pub(crate) fn alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && stat.runs())
     }
@@ -194,7 +195,9 @@ impl FromStr for Daemon {
 /// Of `/proc/ID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
+    /// Of the thread it began with, which can end before the others.
     state: char,
+    threads: u32,
     started: u64,
 }
 
@@ -208,12 +211,13 @@ impl Stat {
         let (_, fields) = line.rsplit_once(") ")?;
         let mut fields = fields.split(' ');
         let state = fields.next()?.chars().next()?;
-        // The state is field 3, the start time is field 22 (proc_pid_stat(5)).
-        Some(Self { state, started: fields.nth(18)?.parse().ok()? })
+        // The state is field 3, the threads are field 20, the start time is field 22 (proc_pid_stat(5)).
+        let threads = fields.nth(16)?.parse().ok()?;
+        Some(Self { state, threads, started: fields.nth(1)?.parse().ok()? })
     }
 
     fn runs(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
 }
 
@@ -249,7 +253,7 @@ mod tests {
     fn stat_survives_any_name() {
         let line = "42 (a) R (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
 
-        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', started: 98_765 }));
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', threads: 1, started: 98_765 }));
         assert_eq!(Stat::parse("42 (sh) S 1"), None);
     }
 
@@ -275,6 +279,29 @@ mod tests {
 
         assert!(!daemon.alive());
         assert_eq!(Daemon::recorded(&record), None);
+    }
+
+    #[tokio::test]
+    async fn process_lives_as_long_as_one_of_its_threads() {
+        let directory = TempDir::new().unwrap();
+        let script = "import ctypes, threading, time\n\
+                      threading.Thread(target=time.sleep, args=(600,)).start()\n\
+                      ctypes.CDLL(None).pthread_exit(None)";
+        let start = Start {
+            program: "python3".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: Vec::new(),
+            network: None,
+            log: directory.path().join("log"),
+        };
+        let daemon = start.recorded_in(&directory.path().join("record")).unwrap();
+        let first_thread_ended = || async { Ok(Stat::read(daemon.pid).unwrap().state == 'Z') };
+        command::until("the end of a thread", DEATH, first_thread_ended).await.unwrap();
+
+        assert!(daemon.alive());
+        daemon.kill().await.unwrap();
+
+        assert!(!daemon.alive());
     }
 
     #[tokio::test]

@@ -12,9 +12,9 @@ mod host;
 mod second;
 mod sweep;
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::process::Command;
 
@@ -170,6 +170,14 @@ async fn death(layout: &Layout) -> Result<()> {
     }
 }
 
+/// Waits until this one ends.
+async fn end(component: Component, record: &Path) -> Result<()> {
+    while Daemon::recorded(record).is_some() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("{} ended", component.name())
+}
+
 /// Waits until the apiserver serves.
 pub(crate) async fn ready(access: &Access) -> Result<()> {
     let serves = || async { access.kubectl(&["get", "--raw", "/readyz"]).await.map(|_| true) };
@@ -218,17 +226,21 @@ fn settings(layout: &Layout) -> Result<String> {
 fn last_words(layout: &Layout) -> String {
     let mut text = String::from("the cluster did not start");
     for component in Component::ALL {
-        let log = fs::read_to_string(layout.log(component)).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        let last = lines.len().saturating_sub(5);
         let state = match Daemon::recorded(&layout.record(component)) {
             Some(_) => "runs",
             None => "does not run",
         };
-        let lines = lines.get(last..).unwrap_or_default().join("\n");
-        text += &format!("\n--- {} {state} ---\n{lines}", component.name());
+        text += &format!("\n--- {} {state} ---\n{}", component.name(), said(layout, component));
     }
     text
+}
+
+/// The end of its log.
+fn said(layout: &Layout, component: Component) -> String {
+    let log = fs::read_to_string(layout.log(component)).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    let last = lines.len().saturating_sub(8);
+    lines.get(last..).unwrap_or_default().join("\n")
 }
 
 /// Each step of a start takes 4 s on two cores that have nothing else to do.

@@ -17,7 +17,7 @@ use super::{
     },
     START,
     component::Component,
-    node_is_ready, ready, second, sweep,
+    end, node_is_ready, ready, said, second, sweep,
 };
 
 /// What can be done to the own cluster.
@@ -46,10 +46,18 @@ impl<'a> Fault<'a> {
 
     /// Starts a component that was stopped, and waits until it does its work.
     pub async fn start(&self, component: Component) -> Result<()> {
-        component.start(self.layout).recorded_in(&self.layout.record(component))?;
-        self.works(component).await.with_context(|| {
-            let log = self.layout.log(component);
-            format!("{} was started again; its log is {}", component.name(), log.display())
+        let record = self.layout.record(component);
+        component.start(self.layout).recorded_in(&record)?;
+        let works = tokio::select! {
+            works = self.works(component) => works,
+            ended = end(component, &record) => ended,
+        };
+        works.with_context(|| {
+            format!(
+                "{} was started again; it said\n{}",
+                component.name(),
+                said(self.layout, component)
+            )
         })
     }
 
