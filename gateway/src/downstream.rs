@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use gateway_core::{Account, Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -165,43 +166,60 @@ impl Came {
 }
 
 /// Answers a client.
-pub(crate) async fn serve(
+///
+/// The answer is part of its connection as long as that lasts, busy or idle: it holds nothing twice,
+/// as a future does that awaits what it was given.
+pub(crate) fn serve(
     app: Arc<Downstream>,
     request: Request<Incoming>,
     local: bool,
-) -> Response {
+) -> impl Future<Output = Response> {
     let (parts, body) = request.into_parts();
     let readers = Readers::of(&app.config.settings(), &parts.headers);
-    let mut response = answer(app, parts, body, Came::Here { local }).await;
-    readers.tell(response.headers_mut());
-    response
+    answer(app, parts, body, Came::Here { local }).map(move |mut response| {
+        readers.tell(response.headers_mut());
+        response
+    })
 }
 
 /// Answers a client of another gateway.
-pub(crate) async fn serve_passed(
+pub(crate) fn serve_passed(
     app: Arc<Downstream>,
     parts: Parts,
     body: Incoming,
     passed: Passed,
-) -> Response {
-    answer(app, parts, body, Came::Passed(passed)).await
+) -> impl Future<Output = Response> {
+    answer(app, parts, body, Came::Passed(passed))
 }
 
-async fn answer(app: Arc<Downstream>, parts: Parts, body: Incoming, came: Came) -> Response {
-    let Some(target) = Target::of(parts.uri.path()) else {
-        return reply::error(StatusCode::NOT_FOUND, "no such path");
-    };
-    if cors::is_preflight(&parts.method, &parts.headers) {
-        return cors::preflight(&app.config.settings(), &parts.headers);
+fn answer(
+    app: Arc<Downstream>,
+    parts: Parts,
+    body: Incoming,
+    came: Came,
+) -> impl Future<Output = Response> {
+    let target = Target::of(parts.uri.path());
+    let arrival = target.map(|target| Box::new(Arrival { parts, body, target, came }));
+    async move {
+        match arrival {
+            Some(arrival) => arrived(app, arrival).await,
+            None => reply::error(StatusCode::NOT_FOUND, "no such path"),
+        }
     }
-    let endpoint = target.endpoint;
-    let arrival = Arrival { parts, body, target, came };
-    match (endpoint, &arrival.parts.method) {
+}
+
+async fn arrived(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
+    let Parts { method, headers, .. } = &arrival.parts;
+    if cors::is_preflight(method, headers) {
+        return cors::preflight(&app.config.settings(), headers);
+    }
+    // Boxed but for calls: what a connection may ever await is part of it as long as it lasts.
+    match (arrival.target.endpoint, method) {
         (Endpoint::Streamable, &Method::POST) => streamable::post(app, arrival).await,
-        (Endpoint::Streamable, &Method::GET) => streamable::get(app, arrival).await,
-        (Endpoint::Streamable, &Method::DELETE) => streamable::delete(app, arrival).await,
-        (Endpoint::SseStream, &Method::GET) => sse::open(app, arrival).await,
-        (Endpoint::SseMessages, &Method::POST) => sse::post(app, arrival).await,
+        (Endpoint::Streamable, &Method::GET) => Box::pin(streamable::get(app, arrival)).await,
+        (Endpoint::Streamable, &Method::DELETE) => Box::pin(streamable::delete(app, arrival)).await,
+        (Endpoint::SseStream, &Method::GET) => Box::pin(sse::open(app, arrival)).await,
+        (Endpoint::SseMessages, &Method::POST) => Box::pin(sse::post(app, arrival)).await,
         (Endpoint::Health, &Method::GET) => health::health(&app.table, app.show),
         (Endpoint::Readiness, &Method::GET) => {
             health::readiness(&app.table, &app.contact, &app.config, &app.fleet, app.show)

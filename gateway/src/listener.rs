@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -236,13 +237,14 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
         let downstream = downstream.clone();
         match port {
             Port::Clients => {
-                let served = client(stream, place, downstream, drain.clone());
-                ending.clients.spawn(stop.clone().run_until_cancelled_owned(served));
+                let end = End { drain: drain.clone(), cut: Some(stop.clone()) };
+                ending.clients.spawn(client(stream, place, downstream, end));
             }
             Port::Peers => {
                 let answer = move |request| peer::port::serve(downstream.clone(), request, peer);
                 let awaited = Some(ending.clients.clone());
-                peers.spawn(connection(stream, place, answer, awaited, stop.clone()));
+                let end = End { drain: stop.clone(), cut: None };
+                peers.spawn(connection(stream, place, answer, awaited, end));
             }
         }
     }
@@ -269,19 +271,31 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: 
         let _ = stream.set_nodelay(true);
         let admin = admin.clone();
         let answer = move |request| std::future::ready(admin.serve(&request));
-        tokio::spawn(connection(stream, place, answer, None, stop.child_token()));
+        let end = End { drain: stop.child_token(), cut: None };
+        tokio::spawn(connection(stream, place, answer, None, end));
     }
 }
 
-async fn client(
-    stream: TcpStream,
-    place: Place,
-    downstream: Arc<Downstream>,
-    stop: CancellationToken,
-) {
+/// When a connection ends.
+struct End {
+    /// It ends what it is at, and takes no more.
+    drain: CancellationToken,
+    /// What it is at is cut. Never before it drains.
+    cut: Option<CancellationToken>,
+}
+
+/// Never, if there is no token.
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn client(stream: TcpStream, place: Place, downstream: Arc<Downstream>, end: End) {
     let local = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
     let answer = move |request| downstream::serve(downstream.clone(), request, local);
-    connection(stream, place, answer, None, stop).await;
+    connection(stream, place, answer, None, end).await;
 }
 
 /// Serves one connection, for which `place` is held. Its requests, if not it, are `awaited` in the end.
@@ -290,7 +304,7 @@ async fn connection<P, A>(
     place: P,
     answer: impl Fn(Request<Incoming>) -> A,
     awaited: Option<TaskTracker>,
-    stop: CancellationToken,
+    End { drain, cut }: End,
 ) where
     A: Future<Output = Response>,
 {
@@ -298,16 +312,15 @@ async fn connection<P, A>(
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&activity, awaited.as_ref().map(TaskTracker::token));
         let has_body = !request.body().is_end_stream();
-        let answer = answer(request);
-        async move {
-            let mut answer = answer.await;
+        // Mapped, not awaited by another future: that would hold it twice.
+        answer(request).map(move |mut answer| {
             // Who is refused is mostly refused unread. hyper then closes without a word, and a proxy
             // that has sent all of it would give the connection to its next client.
             if has_body && !answer.status().is_success() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer.map(|body| Watched::new(body, busy)))
-        }
+        })
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -323,9 +336,13 @@ async fn connection<P, A>(
             }
         }
         () = watchdog => {}
-        () = stop.cancelled() => {
+        () = drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            tokio::select! {
+                biased;
+                () = cancelled(cut.as_ref()) => {}
+                _ = connection => {}
+            }
         }
     }
     drop(place);

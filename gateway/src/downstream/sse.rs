@@ -89,7 +89,7 @@ impl Streams {
 }
 
 /// Opens a stream.
-pub(super) async fn open(app: Arc<Downstream>, arrival: Arrival) -> Response {
+pub(super) async fn open(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
     let (principal, source) = match app.admit(&arrival).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
@@ -136,7 +136,7 @@ fn jittered_retry() -> u64 {
 }
 
 /// Takes a message for a stream; its answer goes out there.
-pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
+pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
     if let Err(response) = app.admit_unkeyed(&arrival).await {
         return response;
     }
@@ -144,7 +144,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         Ok(named) => named,
         Err(response) => return response,
     };
-    let Arrival { parts, body, target, came } = arrival;
+    let Arrival { parts, body, target, came } = *arrival;
     let stream = app.streams.get(id);
     if stream.is_none()
         && let Some(pod) = home.and_then(|home| app.fleet.pod(home))

@@ -36,17 +36,19 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const CONCERNS_OTHERS: [&str; 2] = ["notifications/cancelled", "notifications/roots/list_changed"];
 
 /// One message of a client.
-pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
+pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
     let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
-    let Arrival { parts, body, target, came } = arrival;
+    // Borrowed from their box where they are: whatever is moved is held twice.
+    let body = arrival.body;
+    let (parts, target, came) = (&arrival.parts, &arrival.target, &arrival.came);
     // 2026-07-28 has no sessions, and an id of one means nothing to it (basic/transports).
     let session = if is_modern(&parts.headers) {
         None
     } else {
-        match session(&app, &parts, &target, &principal) {
+        match session(&app, parts, target, &principal) {
             Ok(session) => session,
             Err(response) => return response,
         }
@@ -55,7 +57,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
         let message = "accept application/json, and text/event-stream for progress";
         return reply::error(StatusCode::NOT_ACCEPTABLE, message);
     };
-    let body = match read_body(&parts, body, &came, &principal.key.account, &app.room).await {
+    let body = match read_body(parts, body, came, &principal.key.account, &app.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
@@ -79,7 +81,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 }
                 let whom = (&principal, &target.scope);
                 let how = modern::How { streams: accepts.events, relayable };
-                return modern::request(app, &asked, &parts, whom, how).await;
+                return modern::request(app, &asked, parts, whom, how).await;
             }
             // The header speaks of what was agreed on, which is nothing yet.
             if method == "initialize" {
@@ -102,7 +104,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 away::hear(&app, &asked, asker);
                 return reply::accepted();
             }
-            match away::answer(&app, &asked, &parts, asker).await {
+            match away::answer(&app, &asked, parts, asker).await {
                 Answered::Call(call) => answer::respond(&app, call, streams).await,
                 Answered::Now(message) => reply::message(message),
                 Answered::There(response) => response,
@@ -113,7 +115,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 notified(&app, &principal, session.id, body, (&method, params));
                 // The call it is about, or the leg, may be anywhere.
                 if relayable && CONCERNS_OTHERS.contains(&&*method) {
-                    Box::pin(away::tell_all(&app, &parts, body, &principal)).await;
+                    Box::pin(away::tell_all(&app, parts, body, &principal)).await;
                 }
             }
             reply::accepted()
@@ -124,7 +126,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
                 let home = app.homes.get(session.id);
                 let waited_for = home.is_some_and(|home| home.answer(id, body));
                 if relayable && !waited_for {
-                    Box::pin(away::tell_all(&app, &parts, body, &principal)).await;
+                    Box::pin(away::tell_all(&app, parts, body, &principal)).await;
                 }
             }
             reply::accepted()
@@ -134,12 +136,12 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Arrival) -> Response {
 }
 
 /// The stream on which the gateway speaks unasked.
-pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
+pub(super) async fn get(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
     let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
-    let Arrival { parts, target, .. } = arrival;
+    let Arrival { parts, target, .. } = *arrival;
     if is_modern(&parts.headers) {
         return modern_takes_posts();
     }
@@ -162,12 +164,12 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Arrival) -> Response {
 }
 
 /// The end of a session.
-pub(super) async fn delete(app: Arc<Downstream>, arrival: Arrival) -> Response {
+pub(super) async fn delete(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
     let principal = match app.admit(&arrival).await {
         Ok((principal, _)) => principal,
         Err(response) => return response,
     };
-    let Arrival { parts, target, came, .. } = arrival;
+    let Arrival { parts, target, came, .. } = *arrival;
     if is_modern(&parts.headers) {
         return modern_takes_posts();
     }
