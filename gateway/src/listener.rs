@@ -240,7 +240,9 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
                 ending.clients.spawn(stop.clone().run_until_cancelled_owned(served));
             }
             Port::Peers => {
-                let answer = move |request| peer::port::serve(downstream.clone(), request, peer);
+                let at = stream.local_addr().ok().map(|at| at.ip().to_canonical());
+                let answer =
+                    move |request| peer::port::serve(downstream.clone(), request, peer, at);
                 let awaited = Some(ending.clients.clone());
                 peers.spawn(connection(stream, place, answer, awaited, stop.clone()));
             }
