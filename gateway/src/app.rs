@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gateway_core::report::Hello;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,12 +17,13 @@ use crate::admin::{Access, Admin};
 use crate::authn::Authenticator;
 use crate::config::{Config, ConfigError};
 use crate::downstream::health::Status;
+use crate::downstream::revival::{self, revive};
 use crate::downstream::{Downstream, Room, Streams};
 use crate::home::Homes;
 use crate::inflight::InFlight;
 use crate::listener::{Ending, Listeners, Workers, serve, serve_admin};
 use crate::parked::Parked;
-use crate::peer::{Fleet, Inboxes, carry, find};
+use crate::peer::{Fleet, Inboxes, brief, carry, find};
 use crate::publisher::Publisher;
 use crate::report::Reporter;
 use crate::session::Tombstones;
@@ -191,6 +193,7 @@ impl Gateway {
             access,
         });
         let homes = Homes::new();
+        let (revivals, to_revive) = mpsc::channel(revival::QUEUE);
         let downstream = Arc::new(Downstream {
             authenticator: Authenticator { keyring: keyring.clone(), table: table.clone() },
             table,
@@ -201,6 +204,7 @@ impl Gateway {
             homes: homes.clone(),
             parked: Parked::at(fleet.own),
             fleet: fleet.clone(),
+            revivals,
             telemetry,
             config,
             room: Room::new(options.body_memory),
@@ -224,6 +228,7 @@ impl Gateway {
         }
         tasks.spawn(publisher.run(stop.clone()));
         tasks.spawn(sweep(homes, stop.clone()));
+        tasks.spawn(revive(downstream.clone(), to_revive, stop.clone()));
         tasks.spawn(serve_admin(admin_listener, admin, stop.clone()));
         let ending = Ending { drain, stop: stop.clone(), clients: TaskTracker::new() };
         let listeners = Listeners { clients: listener, peers };
@@ -232,6 +237,7 @@ impl Gateway {
             fleet.listens_at(address.port());
             let Inboxes { parcels, announced } = inboxes;
             tasks.spawn(carry(fleet.clone(), parcels, stop.clone()));
+            tasks.spawn(brief(downstream.clone(), stop.clone()));
             tasks.spawn(find(fleet.clone(), names, announced, stop));
         }
         tasks.close();

@@ -27,6 +27,14 @@ pub(crate) struct Member {
     pub(crate) home: Tag,
 }
 
+impl Member {
+    /// Of an open session.
+    pub(crate) fn of(session: &Session) -> Self {
+        let capabilities = session.capabilities.clone();
+        Self { session: session.id, capabilities, home: session.home }
+    }
+}
+
 /// A client of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
@@ -42,8 +50,7 @@ const NOTHING: &str = "{}";
 impl Client {
     /// Of an open session.
     pub(crate) fn of(session: &Session) -> Self {
-        let capabilities = session.capabilities.clone();
-        Self::Legacy(Some(Member { session: session.id, capabilities, home: session.home }))
+        Self::Legacy(Some(Member::of(session)))
     }
 
     pub(crate) const fn era(&self) -> Era {

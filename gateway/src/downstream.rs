@@ -8,6 +8,7 @@ use gateway_core::{Account, Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 
 use crate::authn::{Authenticator, Source};
 use crate::config::Config;
@@ -35,6 +36,7 @@ mod modern;
 mod origin;
 mod read;
 pub(crate) mod reply;
+pub(crate) mod revival;
 mod room;
 mod route;
 mod spool;
@@ -50,6 +52,7 @@ pub(crate) use list::fuzz as fuzz_cursor;
 use read::read_body;
 pub(crate) use read::read_told;
 pub(crate) use reply::Response;
+use revival::Turn;
 pub(crate) use room::Room;
 pub(crate) use sse::Streams;
 
@@ -65,6 +68,8 @@ pub(crate) struct Downstream {
     pub(crate) homes: Arc<Homes>,
     pub(crate) parked: Arc<Parked>,
     pub(crate) fleet: Arc<Fleet>,
+    /// Sessions that are to be seen to.
+    pub(crate) revivals: mpsc::Sender<Turn>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Arc<Config>,
     /// For the bodies of requests.

@@ -4,7 +4,7 @@
 //! A session has a home only once there is something to keep: one that lists and calls has none.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,10 +16,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::downstream::Outgoing;
+use crate::downstream::revival::Listener;
 use crate::session::SessionId;
 use crate::table::ServerId;
 use crate::upstream::leg::Leg;
 use crate::upstream::{Ear, Upstream, Watch, Watched};
+
+mod settings;
+
+pub(crate) use settings::Settings;
 
 /// Sessions rarely meet in one shard.
 const SHARDS: usize = 64;
@@ -89,6 +94,23 @@ impl Homes {
         }
     }
 
+    /// Those that subscribed to something on legs of their own, a shard at a time.
+    pub(crate) fn subscribed(&self) -> impl Iterator<Item = Vec<Arc<Home>>> {
+        self.shards.iter().map(|shard| {
+            let homes = lock(shard);
+            homes.values().filter(|home| !lock(&home.subscriptions).is_empty()).cloned().collect()
+        })
+    }
+
+    /// Those in which something was set that other gateways are to know, a shard at a time.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Vec<(SessionId, Arc<Home>)>> {
+        self.shards.iter().map(|shard| {
+            let homes = lock(shard);
+            let set = homes.iter().filter(|(_, home)| home.is_set());
+            set.map(|(session, home)| (*session, home.clone())).collect()
+        })
+    }
+
     /// The session is over.
     pub(crate) fn forget(&self, session: SessionId) {
         self.shard(session).remove(&session);
@@ -130,15 +152,22 @@ pub(crate) struct Home {
     /// HTTP+SSE, where the id of a session is older than what its client can do.
     capabilities: Mutex<Bytes>,
     outlet: Mutex<Option<mpsc::Sender<Outgoing>>>,
+    /// Whose stream is here, or was.
+    listener: Mutex<Option<Box<Listener>>>,
     /// Bytes of what was said and is not read.
     unread: Arc<AtomicUsize>,
     questions: Mutex<Questions>,
-    /// By the URI that the client knows.
-    watches: Mutex<HashMap<Box<str>, Watch>>,
+    /// By the URI that the client knows; `None` where it leads nowhere for now, or where the client's
+    /// stream was not here since another gateway told of it.
+    watches: Mutex<HashMap<Box<str>, Option<Watch>>>,
     /// The servers where it has a place for a leg of its own.
     lodgings: Mutex<Vec<Weak<Upstream>>>,
     /// What the client subscribed to on legs of its own, by the server's URI: a new leg is told.
     subscriptions: Mutex<HashSet<(ServerId, Box<str>)>>,
+    /// When the client set something, in milliseconds since 1970; 0 if it never did.
+    set_at: AtomicI64,
+    /// Whether other gateways are to know what was set.
+    shared: AtomicBool,
     used: Mutex<Instant>,
 }
 
@@ -148,11 +177,14 @@ impl Default for Home {
             level: Threshold::default(),
             capabilities: Mutex::default(),
             outlet: Mutex::default(),
+            listener: Mutex::default(),
             unread: Arc::default(),
             questions: Mutex::default(),
             watches: Mutex::default(),
             lodgings: Mutex::default(),
             subscriptions: Mutex::default(),
+            set_at: AtomicI64::new(0),
+            shared: AtomicBool::new(true),
             used: Mutex::new(Instant::now()),
         }
     }
@@ -213,6 +245,7 @@ impl Home {
 
     pub(crate) fn set_level(&self, level: Level) {
         self.level.replace(level);
+        self.set();
     }
 
     pub(crate) fn capabilities(&self) -> Bytes {
@@ -226,6 +259,20 @@ impl Home {
     /// Takes the stream on which the client can be spoken to unasked; the newest counts.
     pub(crate) fn connect(&self, outlet: mpsc::Sender<Outgoing>) {
         *lock(&self.outlet) = Some(outlet);
+    }
+
+    /// Notes whose stream was opened here.
+    pub(crate) fn listen(&self, listener: Listener) {
+        *lock(&self.listener) = Some(Box::new(listener));
+    }
+
+    /// Whose stream is here, if it subscribed to something on legs of its own.
+    pub(crate) fn listener(&self) -> Option<Listener> {
+        if lock(&self.subscriptions).is_empty() {
+            return None;
+        }
+        let is_open = lock(&self.outlet).as_ref().is_some_and(|outlet| !outlet.is_closed());
+        is_open.then(|| lock(&self.listener).as_deref().cloned()).flatten()
     }
 
     /// The client took another stream, at another gateway.
@@ -336,28 +383,35 @@ impl Home {
         let mut watches = lock(&self.watches);
         let room = watches.len() < MAX_WATCHES || watches.contains_key(uri);
         if room {
-            watches.insert(uri.into(), watch);
+            watches.insert(uri.into(), Some(watch));
+            self.set();
         }
         room
     }
 
-    /// Watches what is still to be found, where it is found now.
+    /// Watches what is to be found, where it is found now.
     pub(crate) fn revise(self: &Arc<Self>, find: impl Fn(&str) -> Option<Watched>) {
         let mut watches = lock(&self.watches);
         *watches = std::mem::take(&mut *watches)
             .into_iter()
-            .filter_map(|(shown, watch)| {
-                let found = find(&shown)?;
+            .map(|(shown, watch)| {
                 let ear = || Ear::Session(Arc::downgrade(self));
-                let watch = found.keep(watch, &shown, ear)?;
-                Some((shown, watch))
+                let watch = find(&shown).and_then(|found| match watch {
+                    Some(watch) => found.keep(watch, &shown, ear),
+                    None => found.watch(&shown, ear()),
+                });
+                (shown, watch)
             })
             .collect();
     }
 
     /// Ends the watch on a resource. False if there is none.
     pub(crate) fn unwatch(&self, uri: &str) -> bool {
-        lock(&self.watches).remove(uri).is_some()
+        let watched = lock(&self.watches).remove(uri);
+        if watched.is_some() {
+            self.set();
+        }
+        watched.is_some()
     }
 
     /// Notes that the client has a place for a leg at a server.
@@ -379,11 +433,19 @@ impl Home {
         let mut subscriptions = lock(&self.subscriptions);
         if subscriptions.len() < MAX_WATCHES {
             subscriptions.insert((server, uri.into()));
+            self.set();
         }
     }
 
     pub(crate) fn unsubscribe(&self, server: &ServerId, uri: &str) {
-        lock(&self.subscriptions).remove(&(server.clone(), uri.into()));
+        if lock(&self.subscriptions).remove(&(server.clone(), uri.into())) {
+            self.set();
+        }
+    }
+
+    /// Whether the client subscribed to something of a server on a leg of its own.
+    pub(crate) fn is_subscribed(&self, server: &ServerId) -> bool {
+        lock(&self.subscriptions).iter().any(|(of, _)| of == server)
     }
 
     /// The URIs of a server that the client subscribed to on a leg of its own.

@@ -241,7 +241,9 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
                 ending.clients.spawn(client(stream, place, downstream, end));
             }
             Port::Peers => {
-                let answer = move |request| peer::port::serve(downstream.clone(), request, peer);
+                let at = stream.local_addr().ok().map(|at| at.ip().to_canonical());
+                let answer =
+                    move |request| peer::port::serve(downstream.clone(), request, peer, at);
                 let awaited = Some(ending.clients.clone());
                 let end = End { drain: stop.clone(), cut: None };
                 peers.spawn(connection(stream, place, answer, awaited, end));

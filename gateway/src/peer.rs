@@ -4,7 +4,7 @@
 //! servers keep for it live at its [home](Fleet::home), the stream of HTTP+SSE and a call that waits
 //! for input where they began. A request that needs what another gateway has is relayed to it
 //! ([`relay`]); what concerns whoever has it (a cancellation, an answer, the end of a session) is told
-//! to all. Nothing is stored, nobody is asked who has what, and a gateway that is gone costs its
+//! to all, and to one that comes later by all who know it ([`brief`]). Nothing is stored, nobody is asked who has what, and a gateway that is gone costs its
 //! sessions their legs, which are opened again at the next home.
 
 use std::net::SocketAddr;
@@ -13,9 +13,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+mod brief;
 mod courier;
 mod finder;
 pub(crate) mod port;
@@ -23,6 +24,7 @@ mod relay;
 mod seal;
 mod window;
 
+pub(crate) use brief::brief;
 use courier::Parcel;
 pub(crate) use courier::carry;
 use finder::Announced;
@@ -84,6 +86,8 @@ pub(crate) struct Pod {
     http: Arc<HttpClient>,
     /// A [`Condition`].
     condition: AtomicU8,
+    /// Whether it was told all, and has heard all since.
+    informed: AtomicBool,
 }
 
 impl Pod {
@@ -95,8 +99,11 @@ impl Pod {
         }
     }
 
-    pub(crate) fn enter(&self, condition: Condition) {
+    fn enter(&self, condition: Condition) {
         self.condition.store(condition as u8, Ordering::Relaxed);
+        if condition == Condition::Lost {
+            self.informed.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -121,6 +128,10 @@ pub(crate) struct Fleet {
     parted: CancellationToken,
     /// Whether it was looked for others, once.
     looked: AtomicBool,
+    /// Word that others were asked how they are.
+    met: Notify,
+    /// Word that one came, or is doing otherwise than before: homes are elsewhere.
+    pub(crate) changed: Notify,
     telemetry: Arc<Telemetry>,
 }
 
@@ -153,6 +164,8 @@ impl Fleet {
             draining,
             parted: CancellationToken::new(),
             looked: AtomicBool::new(false),
+            met: Notify::new(),
+            changed: Notify::new(),
             telemetry,
         });
         (fleet, Inboxes { parcels: to_carry, announced: to_find })
@@ -181,6 +194,14 @@ impl Fleet {
         let best = serving().max_by_key(|pod| weight(pod.tag, what))?;
         let here = !self.is_draining() && weight(self.own, what) > weight(best.tag, what);
         (!here).then(|| best.clone())
+    }
+
+    /// Notes how another gateway is doing.
+    fn enter(&self, pod: &Pod, condition: Condition) {
+        if pod.condition() != condition {
+            pod.enter(condition);
+            self.changed.notify_one();
+        }
     }
 
     /// Whether no other gateway is known.

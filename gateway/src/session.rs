@@ -335,6 +335,14 @@ impl Tombstones {
         graves.deleted.contains_key(&id)
     }
 
+    /// All that are remembered, a shard at a time.
+    pub(crate) fn all(&self) -> impl Iterator<Item = SessionId> {
+        self.shards.iter().flat_map(|shard| {
+            let graves = shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            Vec::from_iter(graves.order.iter().copied())
+        })
+    }
+
     fn shard(&self, id: SessionId) -> &Mutex<Graves> {
         &self.shards[id.shard(SHARDS)]
     }

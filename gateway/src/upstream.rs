@@ -39,6 +39,7 @@ mod passing;
 mod pods;
 mod pool;
 mod request;
+mod revival;
 mod slot;
 mod standing;
 mod stream;
@@ -126,6 +127,8 @@ pub(crate) struct Upstream {
     clients: Mutex<HashMap<ClientKey, Arc<Slot>>>,
     /// Places for answers that nobody reads.
     drains: Arc<Semaphore>,
+    /// Places for legs that are opened again without a call.
+    revivals: Semaphore,
     breaker: Breaker,
     /// Why the breaker opened last.
     tripped: ArcSwapOption<String>,
@@ -174,6 +177,7 @@ impl Upstream {
             watchers: Watchers::default(),
             clients: Mutex::default(),
             drains: Arc::new(Semaphore::new(MAX_DRAINS)),
+            revivals: Semaphore::new(revival::AT_ONCE),
             stop,
         })
     }
@@ -343,8 +347,12 @@ impl Upstream {
 
     /// The leg of a client, if it has one of its own.
     pub(crate) fn leg_of(&self, client: &ClientKey) -> Option<Arc<Leg>> {
+        self.slot_of(client).and_then(|slot| slot.current())
+    }
+
+    fn slot_of(&self, client: &ClientKey) -> Option<Arc<Slot>> {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.get(client).and_then(|slot| slot.current())
+        clients.get(client).cloned()
     }
 
     /// Closes the leg of a session that ended.

@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use crate::helm::{FULL, NAMESPACE, Objects};
 
 /// What nginx must be told so that a stream arrives as it is sent and stays open.
-const NGINX: [(&str, &str); 9] = [
+const NGINX: [(&str, &str); 13] = [
     ("nginx.ingress.kubernetes.io/proxy-buffering", "off"),
     ("nginx.ingress.kubernetes.io/proxy-request-buffering", "off"),
     ("nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
     ("nginx.ingress.kubernetes.io/proxy-send-timeout", "3600"),
     ("nginx.ingress.kubernetes.io/proxy-body-size", "0"),
+    ("nginx.ingress.kubernetes.io/proxy-next-upstream", "error timeout"),
+    ("nginx.ingress.kubernetes.io/proxy-next-upstream-tries", "3"),
+    ("nginx.ingress.kubernetes.io/proxy-next-upstream-timeout", "10"),
+    ("nginx.ingress.kubernetes.io/proxy-connect-timeout", "2"),
     ("nginx.org/proxy-buffering", "False"),
     ("nginx.org/proxy-read-timeout", "3600s"),
     ("nginx.org/proxy-send-timeout", "3600s"),
@@ -58,6 +62,43 @@ fn own_annotations_go_first() {
 
     assert_eq!(ingress["metadata"]["annotations"][key], "60");
     assert_eq!(ingress["metadata"]["annotations"].as_object().unwrap().len(), NGINX.len());
+}
+
+#[test]
+fn traefik_tries_again_where_it_is_asked_to() {
+    let made = "fairway-system-fairway-gateway-retry@kubernetescrd";
+    for (retries, middleware, makes) in [
+        (json!({}), None, false),
+        (json!({"traefik": {"middleware": "retry@file"}}), Some("retry@file"), false),
+        (json!({"attempts": 5, "traefik": {"create": true}}), Some(made), true),
+    ] {
+        let values = json!({"enabled": true, "className": "traefik", "retries": retries});
+        let objects = Objects::render(&json!({"ingress": values}).to_string());
+
+        let ingress = objects.get("Ingress", "fairway-gateway");
+        let named =
+            &ingress["metadata"]["annotations"]["traefik.ingress.kubernetes.io/router.middlewares"];
+        assert_eq!(named.as_str(), middleware, "{values}");
+        let middlewares: Vec<&Value> = objects.of_kind("Middleware").collect();
+        assert_eq!(middlewares.len(), usize::from(makes), "{values}");
+        if let [middleware] = *middlewares {
+            assert_eq!(middleware["metadata"]["namespace"], NAMESPACE);
+            assert_eq!(middleware["metadata"]["name"], "fairway-gateway-retry");
+            let retry = json!({"retry": {"attempts": 5, "initialInterval": "100ms"}});
+            assert_eq!(middleware["spec"], retry);
+        }
+    }
+}
+
+#[test]
+fn nginx_tries_nothing_again_where_it_is_not_to() {
+    let ingress = ingress("{className: nginx, retries: {attempts: 1}}");
+
+    let annotations = ingress["metadata"]["annotations"].as_object().unwrap();
+    let about = annotations.iter().filter(|(key, _)| key.contains("next-upstream"));
+    let about: Vec<_> = about.collect();
+    assert_eq!(about.len(), 1, "{about:?}");
+    assert_eq!(annotations["nginx.ingress.kubernetes.io/proxy-next-upstream"], "off");
 }
 
 #[test]

@@ -9,9 +9,10 @@ use http::request::Parts;
 use mcp::error::{UPSTREAM, error_response};
 
 use super::Downstream;
-use super::dispatch::{Asked, Asker, Reply, dispatch};
+use super::body::Body;
+use super::dispatch::{Asked, Asker, Away, Reply, dispatch};
 use super::reply::{self, Response};
-use super::watch;
+use super::{answer as answers, watch};
 use crate::call::Call;
 use crate::peer::{Letter, NotRelayed, Pod};
 
@@ -41,19 +42,27 @@ pub(super) async fn answer(
     let principal = asker.principal;
     let tells =
         asker.relayable && asker.client.session().is_some() && SETTINGS.contains(&asked.method);
-    let mut tries = TRIES;
+    let (mut tries, mut repeated) = (TRIES, false);
     loop {
         let reply = dispatch(asked, asker, app);
         if tells && !matches!(reply, Reply::Away(_)) {
             Box::pin(tell_all(app, parts, asked.message, principal)).await;
         }
-        let (pod, back) = match reply {
+        let Away { pod, asker: back, replayable } = match reply {
             Reply::Now(message) => return Answered::Now(message),
             Reply::Call(call) => return Answered::Call(call),
             Reply::Away(away) => *away,
         };
         // Boxed, as all that is rare: what a connection may ever await is part of it as long as it lasts.
-        if let Some(answer) = Box::pin(relay(app, &pod, asked, parts, principal)).await {
+        let relayed = Box::pin(try_relay(app, &pod, asked, parts, principal)).await;
+        let answer = match relayed {
+            // Once, and where nothing of an answer has come: as a server is asked again (DESIGN §4, Legs).
+            Err(NotRelayed::BrokenOff) if replayable && !std::mem::replace(&mut repeated, true) => {
+                None
+            }
+            relayed => told(asked, relayed),
+        };
+        if let Some(answer) = answer {
             if tells {
                 hear(app, asked, back);
                 Box::pin(tell_all(app, parts, asked.message, principal)).await;
@@ -85,15 +94,38 @@ pub(super) async fn relay(
     parts: &Parts,
     principal: &Principal,
 ) -> Option<Response> {
-    match app.fleet.relay(pod, parts, asked.message, of(principal)).await {
+    told(asked, try_relay(app, pod, asked, parts, principal).await)
+}
+
+async fn try_relay(
+    app: &Downstream,
+    pod: &Arc<Pod>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    principal: &Principal,
+) -> Result<Response, NotRelayed> {
+    let mut response = app.fleet.relay(pod, parts, asked.message, of(principal)).await?;
+    // What has begun as a stream of events can still end with an answer.
+    if reply::is_events(&response)
+        && let Body::Relayed(relayed) = response.body_mut()
+    {
+        relayed.else_say(answers::message(&broken_off(asked)));
+    }
+    Ok(response)
+}
+
+fn broken_off(asked: &Asked<'_>) -> Bytes {
+    let message = "the gateway that had this session's connection to the server went away before \
+                   it answered; it may have done what it was asked: call again if that does no harm";
+    error_response(Some(asked.id.as_json()), UPSTREAM, message)
+}
+
+/// What the client is told; `None` if nothing was done and another gateway may do it.
+fn told(asked: &Asked<'_>, relayed: Result<Response, NotRelayed>) -> Option<Response> {
+    match relayed {
         Ok(response) => Some(response),
         Err(NotRelayed::Unreached) => None,
-        Err(NotRelayed::BrokenOff) => {
-            let message = "the gateway that had this session's connection to the server went away \
-                           before it answered; it may have done what it was asked: call again if \
-                           that does no harm";
-            Some(reply::message(error_response(Some(asked.id.as_json()), UPSTREAM, message)))
-        }
+        Err(NotRelayed::BrokenOff) => Some(reply::message(broken_off(asked))),
         Err(NotRelayed::Crowded) => {
             let message =
                 "too many requests of other gateways' sessions are under way here; try again";

@@ -49,7 +49,16 @@ pub(super) enum Reply<'a> {
     /// A server has to answer.
     Call(Box<Call>),
     /// Another gateway has what is needed for the answer.
-    Away(Box<(Arc<Pod>, Asker<'a>)>),
+    Away(Box<Away<'a>>),
+}
+
+/// A request for another gateway.
+#[derive(Debug)]
+pub(super) struct Away<'a> {
+    pub(super) pod: Arc<Pod>,
+    pub(super) asker: Asker<'a>,
+    /// Whether it may be done twice.
+    pub(super) replayable: bool,
 }
 
 /// Answers a request, or starts the call that will.
@@ -93,7 +102,8 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         return Reply::Now(route::gone(asked));
     };
     if let Some(pod) = route::elsewhere(upstream, &asker, app) {
-        return Reply::Away(Box::new((pod, asker)));
+        let replayable = routed.is_replayable();
+        return Reply::Away(Box::new(Away { pod, asker, replayable }));
     }
     match route::start(asked, asker, routed, upstream, app) {
         Ok(call) => Reply::Call(Box::new(call)),

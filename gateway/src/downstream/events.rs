@@ -23,6 +23,7 @@ use super::Downstream;
 use super::answer::{KEEP_ALIVE, keep_alive, message};
 use super::body::BrokenOff;
 use super::listen::{Listen, Seen, is_empty, watched};
+use super::revival::{Listener, Turn};
 use super::spool::{Progress, Spooled};
 use super::sse::Stream;
 use crate::call::Call;
@@ -40,6 +41,8 @@ pub(crate) enum Outgoing {
     Message(Bytes),
     /// A call and the size of its request in bytes.
     Call(Box<Call>, usize),
+    /// Nothing to send: other resources are watched.
+    Revision,
 }
 
 /// Messages of servers that wait for a stream which carries no answers.
@@ -81,16 +84,17 @@ enum Kind {
 
 impl EventBody {
     /// The GET stream of a session. `seen` is the id of the last event the client saw.
-    pub(super) fn listening(
-        app: Arc<Downstream>,
-        principal: Principal,
-        session: SessionId,
-        scope: Scope,
-        seen: Seen,
-    ) -> Self {
+    pub(super) fn listening(app: Arc<Downstream>, listener: Listener, seen: Seen) -> Self {
         let (outlet, outgoing) = mpsc::channel(UNASKED);
+        let session = listener.member.session;
         let home = app.homes.of(session);
         home.connect(outlet);
+        let (principal, scope) = (listener.principal.clone(), listener.scope.clone());
+        home.listen(listener);
+        if let Some(listener) = home.listener() {
+            // Without a place it has its turn later.
+            let _ = app.revivals.try_send(Turn::Own(listener));
+        }
         let mut body = Self::new(app, principal, scope, Kind::Get(session), outgoing);
         body.home = Some(home);
         body.seen = seen;
@@ -261,6 +265,7 @@ impl EventBody {
                     held += bytes.len();
                     self.ready.push_back(message(&bytes));
                 }
+                Poll::Ready(Some(Outgoing::Revision)) => self.revise_watches(),
                 Poll::Ready(Some(Outgoing::Call(call, size))) => {
                     self.calls.push(Spooled::new(call, size));
                     return;

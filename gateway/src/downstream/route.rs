@@ -53,6 +53,11 @@ impl Routed {
         &self.server
     }
 
+    /// Whether it does no harm to do it twice.
+    pub(super) const fn is_replayable(&self) -> bool {
+        self.replayable
+    }
+
     /// What the request names, as the server calls it.
     pub(super) fn named(&self) -> Option<&str> {
         self.named.as_deref()

@@ -78,6 +78,7 @@ impl Streams {
     ) -> (Stream, mpsc::Receiver<Outgoing>) {
         let (outgoing, received) = mpsc::channel(MAX_CALLS);
         home.connect(outgoing.clone());
+        home.keep_to_itself();
         let stream = OpenStream { outgoing, principal, by_query };
         lock(&self.shards[id.shard(SHARDS)]).insert(id, stream);
         (Stream { id, shards: Arc::downgrade(&self.shards) }, received)

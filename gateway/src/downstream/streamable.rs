@@ -24,9 +24,10 @@ use super::dispatch::{Asked, Asker, result};
 use super::events::EventBody;
 use super::listen::Seen;
 use super::reply::{self, Response};
+use super::revival::Listener;
 use super::{Arrival, Downstream, Target, answer, modern, read_body};
 use crate::call::{US, trace_of};
-use crate::client::Client;
+use crate::client::{Client, Member};
 use crate::session::{MAX_CAPABILITIES, Session, SessionId, Terms, Transport};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -156,7 +157,9 @@ pub(super) async fn get(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response
             let last = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
             let seen = last.map(Seen::of_id).unwrap_or_default();
             let id = session.id;
-            let stream = EventBody::listening(app.clone(), principal, id, target.scope, seen);
+            let member = Member::of(&session);
+            let listener = Listener { principal, scope: target.scope, member };
+            let stream = EventBody::listening(app.clone(), listener, seen);
             Box::pin(app.fleet.took(id)).await;
             reply::events(Body::Stream(Box::new(stream)))
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use gateway_core::KeyDigest;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Fleet, Letter};
+use super::{Fleet, Letter, Pod};
 use crate::session::SessionId;
 
 /// Messages that wait, and their bytes. Those for which there is no room are as if nobody had heard
@@ -36,6 +37,7 @@ impl std::fmt::Debug for Parcel {
 /// Paths of the fleet's own messages.
 pub(super) const SAY: &str = "/peer/say";
 pub(super) const TOOK: &str = "/peer/took";
+pub(super) const ATTEND: &str = "/peer/attend";
 
 impl Fleet {
     /// Has a client told something on its stream, which is not here. False if nobody could be asked.
@@ -60,6 +62,21 @@ impl Fleet {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
         let Ok(room) = self.waiting.clone().try_acquire_many_owned(bytes) else { return false };
         self.parcels.try_send(Parcel { session, message, unheard, _room: room }).is_ok()
+    }
+
+    /// Has another gateway open the legs on which a session subscribed to something: its stream is
+    /// here.
+    pub(crate) async fn attend(
+        &self,
+        pod: &Pod,
+        principal: KeyDigest,
+        session: SessionId,
+        note: &Bytes,
+    ) {
+        let (principal, session) = (Some(principal), Some(session));
+        let letter = Letter { principal, session, told: false };
+        // One that does not take it is asked again in time.
+        self.deliver(pod, ATTEND, letter, note).await;
     }
 
     /// Lets the others know that a session's stream is here: they have none. Whoever opens another

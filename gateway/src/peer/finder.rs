@@ -1,10 +1,14 @@
 //! Who the other gateways are: their addresses from DNS, and from those who say hello first; who
 //! answers, by asking each of them every second.
+//!
+//! Who is at an address is not known before it answered, so a hello is sealed for no one gateway, but
+//! for the address it goes to: whoever sits at the address of one that is gone, and passes on what it
+//! is sent, gets no answer to it from another gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +48,8 @@ pub(crate) struct Announced {
 /// Who asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
+    /// Whom it asks. The port is not compared: who has the address has all of its ports.
+    pub(super) asked: IpAddr,
     /// Where it listens.
     pub(super) port: u16,
     pub(super) draining: bool,
@@ -66,7 +72,8 @@ impl Known {
     fn at(address: SocketAddr, tag: Tag) -> Self {
         let http = HttpClient::new(Connector::to(address, PATIENCE));
         let condition = AtomicU8::new(Condition::Lost as u8);
-        Self { pod: Arc::new(Pod { tag, address, http, condition }), missed: 0 }
+        let informed = AtomicBool::new(false);
+        Self { pod: Arc::new(Pod { tag, address, http, condition, informed }), missed: 0 }
     }
 }
 
@@ -89,6 +96,7 @@ pub(crate) async fn find(
         let draining = fleet.is_draining();
         meet(&fleet, &mut known, &named).await;
         fleet.looked.store(true, Ordering::Relaxed);
+        fleet.met.notify_one();
         if draining {
             fleet.parted.cancel();
         }
@@ -128,7 +136,7 @@ async fn meet(
         let Some((tag, condition)) = answer.ok().flatten() else {
             known.missed += 1;
             if known.missed >= MISSES {
-                pod.enter(Condition::Lost);
+                fleet.enter(&pod, Condition::Lost);
             }
             continue;
         };
@@ -139,7 +147,7 @@ async fn meet(
         if known.pod.condition() != condition && tag != fleet.own {
             tracing::info!(address = %pod.address, ?condition, "another gateway is there");
         }
-        known.pod.enter(condition);
+        fleet.enter(&known.pod, condition);
     }
     known.retain(|address, known| known.missed < FORGOTTEN || named.contains(address));
     let others = |pod: &&Known| pod.pod.tag != fleet.own && pod.pod.tag != Tag::NONE;
@@ -152,13 +160,15 @@ async fn meet(
     fleet.telemetry.peers.set(i64::try_from(serving).unwrap_or(i64::MAX));
     if !fleet.pods.load().iter().map(Arc::as_ptr).eq(pods.iter().map(Arc::as_ptr)) {
         fleet.pods.store(Arc::new(pods));
+        fleet.changed.notify_one();
     }
 }
 
 /// Who is at an address, and how it is doing.
 async fn hello(fleet: &Fleet, pod: &Pod) -> Option<(Tag, Condition)> {
     let port = *fleet.port.get()?;
-    let hello = Hello { port, draining: fleet.is_draining() };
+    let asked = pod.address.ip().to_canonical();
+    let hello = Hello { asked, port, draining: fleet.is_draining() };
     let body = Bytes::from(serde_json::to_vec(&hello).ok()?);
     let (asked, head, answer) = fleet.ask(pod, HELLO, &body).await?;
     let Here { tag, draining } = serde_json::from_slice(&answer).ok()?;

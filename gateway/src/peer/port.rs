@@ -1,8 +1,9 @@
 //! The port for other gateways: what they may ask, and that it is they who ask.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use gateway_core::Principal;
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -10,8 +11,9 @@ use jiff::Timestamp;
 use super::finder::{Announced, HELLO, Hello, Here, PROOF};
 use super::relay::REFUSED;
 use super::seal::Opened;
-use super::{Condition, Fleet, Letter, Tag, courier};
+use super::{Condition, Fleet, Letter, Tag, brief, courier};
 use crate::downstream::reply::{self, Response};
+use crate::downstream::revival::{Listener, Turn};
 use crate::downstream::{self, Downstream, Passed};
 
 /// Answers another gateway.
@@ -19,6 +21,7 @@ pub(crate) async fn serve(
     app: Arc<Downstream>,
     request: Request<Incoming>,
     from: SocketAddr,
+    at: Option<IpAddr>,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
@@ -39,11 +42,32 @@ pub(crate) async fn serve(
         Err(response) => return response,
     };
     match (path, &parts.method, opened.letter.session) {
-        (HELLO, &Method::POST, _) => hello(&app.fleet, &parts.headers, opened.from, from, &told),
+        (HELLO, &Method::POST, _) => {
+            hello(&app.fleet, &parts.headers, (opened.from, from), at, &told)
+        }
+        (brief::BRIEF, &Method::POST, _) => {
+            let learnt = brief::learn(&app, &told);
+            if learnt { reply::accepted() } else { refused(StatusCode::BAD_REQUEST, "unreadable") }
+        }
         (courier::SAY, &Method::POST, Some(session)) => {
             let home = app.homes.get(session);
             let said = home.is_some_and(|home| home.say(told));
             if said { reply::accepted() } else { refused(StatusCode::NOT_FOUND, "no such stream") }
+        }
+        (courier::ATTEND, &Method::POST, Some(session)) => {
+            let principal = match principal(&app, &opened) {
+                Ok(Some(principal)) => principal,
+                Ok(None) => return refused(StatusCode::BAD_REQUEST, "nobody's session"),
+                Err(response) => return response,
+            };
+            match Listener::of(principal, session, &told) {
+                // Without a place it is asked again in time.
+                Some(listener) => {
+                    let _ = app.revivals.try_send(Turn::Passed(listener));
+                    reply::accepted()
+                }
+                None => refused(StatusCode::BAD_REQUEST, "unreadable"),
+            }
         }
         (courier::TOOK, &Method::POST, Some(session)) => {
             if let Some(home) = app.homes.get(session) {
@@ -62,32 +86,42 @@ async fn relayed(
     body: Incoming,
     opened: Opened,
 ) -> Response {
-    let principal = match opened.letter.principal {
-        None => None,
-        // Known there and not here: one of the two tables is older.
-        Some(digest) => match app.table.load().snapshot.authenticate(&digest, Timestamp::now()) {
-            Ok(principal) => Some(principal),
-            Err(_) => return refused(StatusCode::CONFLICT, "this gateway does not know the key"),
-        },
+    let principal = match principal(&app, &opened) {
+        Ok(principal) => principal,
+        Err(response) => return response,
     };
     let Letter { session, told, .. } = opened.letter;
     let passed = Passed { principal, session, told, body: opened.body };
     downstream::serve_passed(app, parts, body, passed).await
 }
 
+/// Whose request it is, if that is said.
+fn principal(app: &Downstream, opened: &Opened) -> Result<Option<Principal>, Response> {
+    let Some(digest) = opened.letter.principal else { return Ok(None) };
+    // Known there and not here: one of the two tables is older.
+    let known = app.table.load().snapshot.authenticate(&digest, Timestamp::now());
+    known.map(Some).map_err(|_| refused(StatusCode::CONFLICT, "this gateway does not know the key"))
+}
+
 fn hello(
     fleet: &Fleet,
     headers: &http::HeaderMap,
-    tag: Tag,
-    from: SocketAddr,
+    (tag, from): (Tag, SocketAddr),
+    at: Option<IpAddr>,
     body: &[u8],
 ) -> Response {
-    let Ok(Hello { port, draining }) = serde_json::from_slice(body) else {
-        return refused(StatusCode::BAD_REQUEST, "hello needs a port");
+    let Ok(Hello { asked, port, draining }) = serde_json::from_slice(body) else {
+        return refused(StatusCode::BAD_REQUEST, "hello needs `asked` and `port`");
     };
+    // Somebody passes on what was for itself, to be taken for this gateway.
+    if at != Some(asked) {
+        fleet.telemetry.unauthorized.inc();
+        tracing::debug!(%from, %asked, "a hello for another address is refused");
+        return refused(StatusCode::FORBIDDEN, "this hello is for another address");
+    }
     let known = fleet.pod(tag);
     if let Some(pod) = known.as_ref().filter(|_| draining) {
-        pod.enter(Condition::Draining);
+        fleet.enter(pod, Condition::Draining);
     }
     if known.is_none() && tag != fleet.own {
         let address = SocketAddr::new(from.ip(), port);

@@ -2,7 +2,8 @@
 //! passed back as it comes.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,15 +40,42 @@ pub(crate) enum NotRelayed {
 /// The body of an answer from another gateway.
 pub(crate) struct Relayed {
     body: upstream::Body,
+    /// What is said if a stream of events breaks off.
+    last: Option<Bytes>,
+    /// The last two bytes that came: between events they end a line that is empty.
+    end: [u8; 2],
+    ended: bool,
     _place: OwnedSemaphorePermit,
 }
 
 impl Relayed {
+    /// Has a stream of events end with this one if it breaks off between two of them.
+    pub(crate) fn else_say(&mut self, event: Bytes) {
+        self.last = Some(event);
+    }
+
     pub(crate) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        self.body.poll_data(cx).map(|data| data.map(|data| data.map_err(|_| BrokenOff)))
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let data = ready!(self.body.poll_data(cx));
+        Poll::Ready(data.map(|data| match (data, self.last.take()) {
+            (Ok(data), last) => {
+                self.last = last;
+                for byte in data.iter().skip(data.len().saturating_sub(2)) {
+                    self.end = [self.end[1], *byte];
+                }
+                Ok(data)
+            }
+            (Err(_), Some(last)) if self.end == *b"\n\n" => {
+                self.ended = true;
+                Ok(last)
+            }
+            (Err(_), _) => Err(BrokenOff),
+        }))
     }
 }
 
@@ -88,7 +116,8 @@ impl Fleet {
             return Err(NotRelayed::Unreached);
         }
         let (head, body) = answer.into_parts();
-        let body = Body::Relayed(Box::new(Relayed { body, _place: place }));
+        let (last, end, ended) = (None, *b"\n\n", false);
+        let body = Body::Relayed(Box::new(Relayed { body, last, end, ended, _place: place }));
         let events = head
             .headers
             .get(header::CONTENT_TYPE)
@@ -116,7 +145,7 @@ impl Fleet {
         pod.http.send(request).await.map_err(|fault| match fault {
             Fault::Unreachable(reason) => {
                 tracing::debug!(address = %pod.address, reason, "another gateway is not reached");
-                pod.enter(Condition::Lost);
+                self.enter(pod, Condition::Lost);
                 NotRelayed::Unreached
             }
             _ => NotRelayed::BrokenOff,
@@ -127,13 +156,17 @@ impl Fleet {
     pub(crate) async fn tell_all(&self, parts: &Parts, body: &Bytes, letter: Letter) {
         let pods = self.reachable();
         let tell = async |pod: &Arc<Pod>| {
-            if let Ok(answer) = self.relay(pod, parts, body, letter).await {
-                dismiss(answer).await;
-            }
+            let Ok(answer) = self.relay(pod, parts, body, letter).await else { return false };
+            dismiss(answer).await;
+            true
         };
-        let told = pods.iter().map(|pod| timeout(TELLING, tell(pod)));
-        // Who does not hear it may be gone, and what it had with it.
-        let _ = join_all(told).await;
+        let told = pods.iter().map(async |pod| {
+            // Who does not hear it may be gone, and what it had with it; if not, it is told all again.
+            if timeout(TELLING, tell(pod)).await != Ok(true) {
+                pod.informed.store(false, Ordering::Relaxed);
+            }
+        });
+        join_all(told).await;
     }
 
     /// Sends a message of the fleet's own; whether it was taken.

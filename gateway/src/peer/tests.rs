@@ -71,7 +71,8 @@ fn with_pods(own: &Fleet, others: &[(u8, Condition)]) {
         let limit = std::time::Duration::from_secs(1);
         let http = HttpClient::new(crate::upstream::Connector::to(address, limit));
         let condition = AtomicU8::new(condition as u8);
-        Arc::new(Pod { tag: Tag([tag; 8]), address, http, condition })
+        let informed = AtomicBool::new(false);
+        Arc::new(Pod { tag: Tag([tag; 8]), address, http, condition, informed })
     };
     own.pods.store(Arc::new(others.iter().map(pod).collect()));
 }

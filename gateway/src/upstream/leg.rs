@@ -243,11 +243,23 @@ impl Leg {
                 let _ = answer_to(id, answer, NOTIFY).await;
             }
         }
-        if let Ok(Some(news)) = self.listen(upstream).await {
-            let ear = hear(news, self.unasked.clone());
-            // A leg is lodged once.
-            let _ = self.ear.set(AbortOnDropHandle::new(tokio::spawn(ear)));
-        }
+        let unasked = self.unasked.clone();
+        let ear = match &self.link {
+            LegLink::Streamable { .. } => {
+                let Ok(Some(news)) = self.listen(upstream).await else { return };
+                tokio::spawn(hear(news, unasked))
+            }
+            LegLink::Sse(stream) => {
+                let closed = stream.closed();
+                tokio::spawn(async move {
+                    closed.await;
+                    revive(&unasked).await;
+                })
+            }
+            LegLink::Modern { .. } => return,
+        };
+        // A leg is lodged once.
+        let _ = self.ear.set(AbortOnDropHandle::new(ear));
     }
 
     /// An id for the next request.
@@ -298,6 +310,11 @@ impl Leg {
     /// The client whose leg it is, if it can be spoken to unasked.
     pub(crate) fn home(&self) -> Option<&Arc<Home>> {
         self.unasked.home()
+    }
+
+    /// The client whose leg it is, likewise.
+    pub(super) fn lodger(&self) -> Option<&Lodger> {
+        self.unasked.lodger()
     }
 
     /// Whether it is a client's own.
@@ -461,13 +478,28 @@ async fn hear(mut news: Exchange, unasked: Arc<Unasked>) {
         hear_out(news, &unasked).await;
         // A server that ends each at once is asked ever more rarely.
         pause = if began.elapsed() > RELISTEN_LAST { RELISTEN } else { pause };
-        sleep(pause).await;
-        pause = (pause * 2).min(RELISTEN_LAST);
-        let Some((upstream, leg)) = unasked.place() else { return };
-        match leg.listen(&upstream).await {
-            Ok(Some(next)) => news = next,
-            _ => return,
-        }
+        news = loop {
+            sleep(pause).await;
+            let Some((upstream, leg)) = unasked.place() else { return };
+            // One that is away is looked for by its supervisor.
+            if !upstream.standing.is_available() {
+                continue;
+            }
+            pause = (pause * 2).min(RELISTEN_LAST);
+            match leg.listen(&upstream).await {
+                Ok(Some(next)) => break next,
+                // It did offer a stream: it does not know the session any more.
+                Ok(None) | Err(Fault::SessionLost) => return upstream.revive(&leg).await,
+                Err(_) => {}
+            }
+        };
+    }
+}
+
+/// Has the leg opened again, if it is still there.
+async fn revive(unasked: &Unasked) {
+    if let Some((upstream, leg)) = unasked.place() {
+        upstream.revive(&leg).await;
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) struct Lodger {
 }
 
 impl Lodger {
+    /// Whether it is about to have its legs elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.fleet.is_draining()
+    }
+
     /// Says something to the client, wherever its stream is. False if it has none as far as is known.
     pub(super) fn say(&self, message: Bytes) -> bool {
         let Some(home) = &self.home else { return false };

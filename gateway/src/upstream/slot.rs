@@ -118,6 +118,11 @@ impl Slot {
         self.current.load_full().filter(|leg| !leg.is_closed())
     }
 
+    /// Whether it still has that leg, usable or not.
+    pub(super) fn holds(&self, leg: &Arc<Leg>) -> bool {
+        self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, leg))
+    }
+
     /// The leg; opened if there is none, or if `broken` still is the one.
     pub(crate) async fn open(
         &self,

@@ -128,9 +128,12 @@ impl EventStream {
         *self.ended.borrow()
     }
 
-    pub(crate) async fn closed(&self) {
-        // An error means that the reader is gone.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // An error means that the reader is gone.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 }
 

@@ -72,7 +72,7 @@ impl Unasked {
     }
 
     /// The same.
-    fn lodger(&self) -> Option<&Lodger> {
+    pub(super) fn lodger(&self) -> Option<&Lodger> {
         self.lodger.as_ref().filter(|lodger| lodger.home.is_some())
     }
 

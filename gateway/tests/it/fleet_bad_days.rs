@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::able;
-use crate::support::client::{Client, Session, Sse, call, cancel, text};
-use crate::support::fixture::{Fixture, done};
-use crate::support::fleet::{Fleet, knows, peer_address};
+use crate::support::client::{Client, Session, Sse, call, cancel, events, text};
+use crate::support::fixture::{Fixture, done, driven, event, event_stream, replayable, tool};
+use crate::support::fleet::{Fleet, knows, metric, peer_address};
 use crate::support::raw::Raw;
 use crate::support::stage::ALICE;
 use crate::support::{eventually, within, within_time};
@@ -121,6 +121,59 @@ async fn a_gateway_that_is_gone_costs_its_sessions_a_leg_and_no_wait() {
 }
 
 #[tokio::test]
+async fn what_may_be_done_twice_is_done_again_where_its_gateway_went_away() {
+    let (server, gate) = slow_server().await;
+    server.offer_definitions(vec![replayable("read"), tool("work")]);
+    let mut fleet = Fleet::before(&server).await;
+    let (_, at_b) = fleet.session(able()).await;
+    let slow = |tool: &'static str| {
+        let session = at_b.with(|client| client);
+        let asks = call(tool, tool, json!({"slow": true}));
+        tokio::spawn(async move { session.post(asks).await.json() })
+    };
+    let (reads, works) = (slow("read"), slow("work"));
+    server.sees("tools/call", 2).await;
+
+    drop(fleet.take("a"));
+    let broken = within_time("an answer", AT_ONCE, works).await.unwrap();
+    assert!(broken["error"]["message"].as_str().unwrap().contains("went away"), "{broken}");
+    let called = server.sees("tools/call", 3).await;
+    assert_eq!(called[2].message["params"]["name"], "read");
+    gate.cancel();
+
+    assert_eq!(text(&within("the call", reads).await.unwrap()), "done");
+    assert_eq!(server.seen_of("tools/call").len(), 3);
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_has_begun_ends_with_an_error_where_its_gateway_went_away() {
+    let server = Fixture::with_sessions().await.announcing();
+    server.offer_definitions(vec![replayable("read")]);
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let hold = held.clone();
+    server.on("tools/call", move |_| {
+        let (said, body) = driven();
+        let log = json!({"level": "error", "data": "begun"});
+        let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": log});
+        said.try_send(event(&log.to_string())).unwrap();
+        hold.lock().unwrap().push(said);
+        async { event_stream(body) }
+    });
+    let mut fleet = Fleet::before(&server).await;
+    let (_, at_b) = fleet.session(able()).await;
+    let mut open = events(at_b.send(call("mine", "read", json!({}))).await);
+    let begun = open.next().await.unwrap().json();
+    assert_eq!(begun["params"]["data"], "begun", "{begun}");
+
+    drop(fleet.take("a"));
+
+    let broken = within_time("an answer", AT_ONCE, open.answer(&"mine".into())).await;
+    assert!(broken["error"]["message"].as_str().unwrap().contains("went away"), "{broken}");
+    assert_eq!(server.seen_of("tools/call").len(), 1);
+    open.ends_within(AT_ONCE).await;
+}
+
+#[tokio::test]
 async fn streams_and_sessions_live_through_a_rolling_replacement() {
     let server = Fixture::with_sessions().await.announcing();
     let mut fleet = Fleet::before(&server).await;
@@ -168,7 +221,12 @@ type Recorded = Arc<Mutex<Vec<Vec<u8>>>>;
 /// Passes on connections, and keeps what is sent on each.
 async fn proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, Recorded) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, recorded) = (listener.local_addr().unwrap(), Recorded::default());
+    (listener.local_addr().unwrap(), pass_on(listener, to))
+}
+
+/// The same from here on, for connections that come to this listener.
+pub fn pass_on(listener: TcpListener, to: std::net::SocketAddr) -> Recorded {
+    let recorded = Recorded::default();
     let record = recorded.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -193,7 +251,7 @@ async fn proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, Recorded) {
             });
         }
     });
-    (address, recorded)
+    recorded
 }
 
 /// Requests for a path among what was sent.
@@ -312,4 +370,28 @@ async fn gateways_with_other_keys_are_no_peers() {
     let elsewhere = session.with(|client| client.at(fleet.address("a")));
     let ping: Value = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
     assert_eq!(elsewhere.post(ping).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn who_passes_on_what_it_is_asked_is_not_taken_for_another_gateway() {
+    let mut fleet = Fleet::start(&[]).await;
+    let to_a = peer_address(fleet.gateway("a"));
+    drop(fleet.take("b"));
+    knows(fleet.gateway("a"), 0).await;
+    // As one that got the address of a gateway that is gone.
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let thief = listener.local_addr().unwrap();
+    let recorded = pass_on(listener, to_a);
+
+    fleet.join_at("b", vec![thief.to_string()]).await;
+
+    eventually("several hellos", || async {
+        (requests(&recorded, "POST /peer/hello HTTP/1.1").len() > 2).then_some(())
+    })
+    .await;
+    for name in ["a", "b"] {
+        knows(fleet.gateway(name), 0).await;
+    }
+    let refused = metric(fleet.gateway("a"), "fairway_unauthorized_requests_total").await;
+    assert!(refused >= Some(2.0), "{refused:?}");
 }

@@ -10,14 +10,14 @@ use crate::support::eventually;
 use crate::support::fixture::{Fixture, body, done_text, event, event_stream, part};
 use crate::support::fleet::{Fleet, knows};
 
-const UPDATED: &str = "notifications/resources/updated";
+pub const UPDATED: &str = "notifications/resources/updated";
 const LISTS: [&str; 3] = [
     "notifications/tools/list_changed",
     "notifications/prompts/list_changed",
     "notifications/resources/list_changed",
 ];
 
-fn said(method: &str, params: Value) -> Value {
+pub fn said(method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": method, "params": params})
 }
 
@@ -52,7 +52,7 @@ async fn hears_nothing_but(server: &Fixture, tool: &str, listening: &mut [&mut E
 }
 
 /// The GET stream after what it begins with, for a server that has everything.
-async fn listen(session: &Session) -> Events {
+pub async fn listen(session: &Session) -> Events {
     let mut events = session.client.stream(&session.path).await;
     for list in LISTS {
         events.message(list).await;

@@ -17,6 +17,7 @@ mod fairness;
 mod features;
 mod fleet;
 mod fleet_bad_days;
+mod fleet_latecomers;
 mod fleet_streams;
 mod gate;
 mod headers;

@@ -308,6 +308,39 @@ async fn a_leg_of_a_client_is_told_again_and_heard_again() {
 }
 
 #[tokio::test]
+async fn a_leg_of_a_client_that_subscribed_is_opened_again_without_a_call() {
+    let mut beta = Fixture::with_sessions().await.announcing();
+    let (_alpha, stage) = beside(&beta).await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let other = Session::open(&stage.bob(), "/mcp").await;
+    let mut listening = listen(&session).await;
+    // Who subscribed to nothing needs no leg.
+    assert_eq!(text(&other.call("work", json!({})).await), "done");
+    subscribe(&session, SHOWN).await;
+    beta.sees("resources/subscribe", 1).await;
+
+    beta.forget_sessions(StatusCode::NOT_FOUND, "no session");
+    beta.end_streams();
+
+    let second = beta.sees("resources/subscribe", 2).await[1].session().unwrap().to_owned();
+    assert!(beta.announce_to(&second, &updated("file:///shared")));
+    assert_eq!(listening.message(UPDATED).await["params"]["uri"], SHOWN);
+
+    beta.kill().await;
+    stage.server_is("beta", "unreachable").await;
+    beta.revive().await;
+
+    let third = beta.sees("resources/subscribe", 3).await[2].session().unwrap().to_owned();
+    assert_ne!(second, third);
+    eventually("a listener", || async {
+        beta.announce_to(&third, &updated("file:///shared")).then_some(())
+    })
+    .await;
+    assert_eq!(listening.message(UPDATED).await["params"]["uri"], SHOWN);
+    assert_eq!(beta.sessions().len(), 2, "the gateway's own leg and that of who subscribed");
+}
+
+#[tokio::test]
 async fn a_key_that_is_not_good_any_more_hears_nothing_more() {
     let beta = Fixture::start().await.announcing();
     let (_alpha, stage) = beside(&beta).await;
