@@ -14,6 +14,7 @@ use crate::home::{Home, Homes};
 use crate::inflight::InFlight;
 use crate::parked::Parked;
 use crate::peer::{BodyHash, Fleet};
+use crate::room::Room;
 use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
 use crate::table::Table;
@@ -34,7 +35,6 @@ mod modern;
 mod origin;
 mod read;
 pub(crate) mod reply;
-mod room;
 mod route;
 mod spool;
 mod sse;
@@ -49,7 +49,6 @@ pub(crate) use list::fuzz as fuzz_cursor;
 use read::read_body;
 pub(crate) use read::read_told;
 pub(crate) use reply::Response;
-pub(crate) use room::Room;
 pub(crate) use sse::Streams;
 
 /// What serves clients.
