@@ -33,6 +33,7 @@ use relist::Relisting;
 use crate::client::Client;
 use crate::home::{Home, Homes};
 use crate::inflight::Registration;
+use crate::room::Room;
 use crate::session::Sealer;
 use crate::table::Table;
 use crate::telemetry::Outcome;
@@ -92,6 +93,8 @@ pub(crate) struct Commons {
     pub(crate) table: Arc<Table>,
     pub(crate) homes: Arc<Homes>,
     pub(crate) sealer: Arc<Sealer>,
+    /// For what servers ask, where that is large.
+    pub(crate) room: Arc<Room>,
 }
 
 /// A request under way.
@@ -236,7 +239,7 @@ impl Call {
         // What a server says to the second attempt is the client's to read, whatever it is.
         let may_be_lost = !self.replayed;
         let client_id = self.order.id.clone();
-        let mends = self.mends();
+        let mends = self.mends(era);
         if let Client::Modern(guest) = &self.caller.client
             && leg.is_lodged()
         {
@@ -439,7 +442,7 @@ impl Call {
         };
         let (upstream, client_id) = (self.upstream.clone(), self.order.id.clone());
         let Running { leg, id, .. } = *running;
-        let (resumed, mends) = (leg.clone(), self.mends());
+        let (resumed, mends) = (leg.clone(), self.mends(leg.era()));
         let resuming = Box::pin(async move {
             sleep(pause).await;
             let exchange = resumed.resume(&upstream, &event, id, client_id)?.mending(mends);

@@ -16,6 +16,7 @@ use crate::home::{Home, Homes};
 use crate::inflight::InFlight;
 use crate::parked::Parked;
 use crate::peer::{BodyHash, Fleet};
+use crate::room::Room;
 use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
 use crate::table::Table;
@@ -37,7 +38,6 @@ mod origin;
 mod read;
 pub(crate) mod reply;
 pub(crate) mod revival;
-mod room;
 mod route;
 mod spool;
 mod sse;
@@ -53,7 +53,6 @@ use read::read_body;
 pub(crate) use read::read_told;
 pub(crate) use reply::Response;
 use revival::Turn;
-pub(crate) use room::Room;
 pub(crate) use sse::Streams;
 
 /// What serves clients.

@@ -25,6 +25,7 @@ mod parked;
 mod peer;
 mod publisher;
 mod report;
+mod room;
 mod session;
 mod source;
 mod state;

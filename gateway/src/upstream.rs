@@ -47,6 +47,7 @@ mod supervisor;
 mod trust;
 pub(crate) mod unasked;
 mod watchers;
+mod weighing;
 
 pub(crate) use admission::Admission;
 pub(crate) use client::{Body, HttpClient, Template};

@@ -10,7 +10,7 @@ use crate::header::{self, Headers, ParamHeaders};
 use crate::message::{MAX_DEPTH, Message, Outcome};
 use crate::modern::{Envelope, Meta, VERSION, envelope_edits, strip_edits};
 use crate::object::{entries, raw};
-use crate::result::{Cache, modern_additions, result_type, to_legacy, to_modern};
+use crate::result::{Cache, ResultType, modern_additions, result_type, to_legacy, to_modern};
 use crate::scan::{Names, Piece, ScanError, Scanner};
 use crate::splice::{Edit, splice};
 use crate::sse::{Decoder, Item};
@@ -162,13 +162,22 @@ fn stands_twice(text: &str) -> bool {
 }
 
 /// A message passes through alike however it is cut, and untouched but for what is added. The first
-/// byte tells how it is cut and what is looked for.
+/// byte tells how it is cut and what is looked for. What asks is told from what answers.
 pub fn scan(bytes: &[u8]) {
     let Some((first, message)) = bytes.split_first() else { return };
     let size = usize::from(*first).max(1);
     let names = [Names::Contents, Names::Content, Names::Messages, Names::Task];
     let pass = |size, adding| pass(message, size, names.get(usize::from(*first) % 5), adding);
     assert_eq!(pass(size, false), pass(message.len().max(1), false));
+    let weighed = weigh(message, size);
+    assert_eq!(weighed, weigh(message, message.len().max(1)));
+    if let Ok(verdict) = weighed
+        && let Ok(Message::Response { outcome: Outcome::Result(result), .. }) =
+            Message::parse(message)
+        && matches!(result_type(result), ResultType::InputRequired | ResultType::Task)
+    {
+        assert_eq!(verdict, Some(false), "a question that would pass for an answer");
+    }
     let added = pass(size, true);
     assert_eq!(added, pass(message.len().max(1), true));
     if let Ok(plain) = pass(size, false) {
@@ -176,6 +185,16 @@ pub fn scan(bytes: &[u8]) {
         let valid = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| raw(text).is_some());
         assert!(!valid(message) || added.is_ok_and(|added| valid(&added)), "no JSON any more");
     }
+}
+
+fn weigh(message: &[u8], size: usize) -> Result<Option<bool>, ScanError> {
+    let mut scanner = Scanner::new(MAX_DEPTH).weighing();
+    let mut pieces = VecDeque::new();
+    for chunk in message.chunks(size) {
+        scanner.feed(Bytes::copy_from_slice(chunk), &mut pieces)?;
+    }
+    scanner.finish()?;
+    Ok(scanner.is_final())
 }
 
 fn pass(

@@ -25,6 +25,18 @@ pub enum ResultType {
     Other,
 }
 
+impl ResultType {
+    /// The kind with this name.
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            "complete" => Self::Complete,
+            "input_required" => Self::InputRequired,
+            "task" => Self::Task,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Which kind a raw `result` is.
 pub fn result_type(result: &RawValue) -> ResultType {
     // Most results do not mention it: one search, as long as no key could hide in escapes.
@@ -40,12 +52,7 @@ pub fn result_type(result: &RawValue) -> ResultType {
     // What another parser could read otherwise is no kind that we know.
     let Ok([kind]) = members(result.get(), &["resultType"]) else { return ResultType::Other };
     let Some(kind) = kind.filter(|kind| kind.get() != "null") else { return ResultType::Complete };
-    match text(kind).as_deref() {
-        Some("complete") => ResultType::Complete,
-        Some("input_required") => ResultType::InputRequired,
-        Some("task") => ResultType::Task,
-        _ => ResultType::Other,
-    }
+    text(kind).map_or(ResultType::Other, |name| ResultType::of(&name))
 }
 
 /// How long and by whom a result may be kept (2026-07-28, server/utilities/caching).

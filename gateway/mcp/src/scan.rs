@@ -2,8 +2,8 @@
 //!
 //! It is fed chunks, from a JSON body or from the data of an event alike, and gives them back as
 //! they came, cut where the top-level `id` stands so that another can be put there. It knows depth,
-//! strings and the keys of the top level, and those of the `result` if members are to be added or
-//! names to be found there; inside other values it checks that strings close and brackets match and
+//! strings and the keys of the top level, and those of the `result` if members are to be added,
+//! names to be found or its type to be told there; inside other values it checks that strings close and brackets match and
 //! nothing else. Performs no I/O, and never holds more than an id or a name, a short key and a few
 //! bytes a level.
 
@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 pub use error::ScanError;
 
 use cursor::{Cursor, StringEnd};
+use finality::Finality;
 use member::{MAX_RAW_KEY, Member, unescaped};
 
 pub use addition::Addition;
@@ -26,6 +27,7 @@ use state::{Frame, State, Then};
 mod addition;
 mod cursor;
 mod error;
+mod finality;
 mod member;
 mod place;
 mod state;
@@ -72,6 +74,8 @@ pub struct Scanner {
     additions: Vec<Addition>,
     /// What to look for in the result.
     names: Option<Names>,
+    /// Whether the result is the last word, if that matters.
+    finality: Option<Finality>,
     /// What takes the place of the next value, in the result.
     replacement: Option<Bytes>,
     /// The key of the current top-level member.
@@ -102,6 +106,7 @@ impl Scanner {
             child: None,
             additions: Vec::new(),
             names: None,
+            finality: None,
             replacement: None,
             member: None,
             key: Vec::new(),
@@ -125,6 +130,13 @@ impl Scanner {
     #[must_use]
     pub fn naming(mut self, names: Option<Names>) -> Self {
         self.names = names;
+        self
+    }
+
+    /// Makes the scanner find out whether the `result` is [final](Self::is_final).
+    #[must_use]
+    pub fn weighing(mut self) -> Self {
+        self.finality = Some(Finality::default());
         self
     }
 
@@ -169,6 +181,13 @@ impl Scanner {
         self.error
     }
 
+    /// Whether the message is the last word on its request, not one that asks for input or stands for
+    /// a task; `None` while that can't be told. What the keys of a result tell, a `resultType` that
+    /// comes after them may still deny.
+    pub fn is_final(&self) -> Option<bool> {
+        self.finality.and_then(Finality::verdict)
+    }
+
     /// Whether the closing brace has been read. Only white space may follow.
     pub fn is_complete(&self) -> bool {
         matches!(self.state, State::Done)
@@ -193,6 +212,7 @@ impl Scanner {
                             Then::Name(name) => {
                                 self.end_name(name, chunk.slice(from..cursor.at), out);
                             }
+                            Then::Kind => self.end_kind(chunk.slice(from..cursor.at), out),
                             Then::Replaced => {}
                             Then::AfterValue | Then::Nested => continue,
                         }
@@ -241,10 +261,10 @@ impl Scanner {
                 }
                 State::Value
                     if byte == b'"'
-                        && let Some(Child::Name(name)) = self.child =>
+                        && let Some(then) = self.child.and_then(Child::held) =>
                 {
                     span(chunk, &mut from, cursor.at, out);
-                    self.state = State::String { escaped: false, then: Then::Name(name) };
+                    self.state = State::String { escaped: false, then };
                     cursor.at += 1;
                 }
                 State::ElementOrEnd if byte != b']' => self.begin_element(),
@@ -283,7 +303,7 @@ impl Scanner {
         if matches!(self.state, State::Replaced | State::String { then: Then::Replaced, .. }) {
             return Ok(());
         }
-        if let State::String { escaped, then: Then::Name(_) } = self.state {
+        if let State::String { escaped, then: Then::Name(_) | Then::Kind } = self.state {
             self.held.extend_from_slice(&chunk);
             if self.held.len() > MAX_NAME {
                 out.push_back(Piece::Span(self.held.split().freeze()));
@@ -313,6 +333,9 @@ impl Scanner {
             (State::Colon, b':') => State::Value,
             (State::Value, _) => {
                 self.error |= self.member == Some(Member::Error) && byte != b'n';
+                if self.member == Some(Member::Result) && self.frames.len() == 1 && byte != b'{' {
+                    self.settle();
+                }
                 self.replacement = None;
                 match byte {
                     b'"' => State::String { escaped: false, then: Then::AfterValue },
@@ -416,7 +439,9 @@ impl Scanner {
                     if let Some(member) = self.member {
                         self.see(member)?;
                     }
-                    let read = !self.additions.is_empty() || self.names.is_some();
+                    let read = !self.additions.is_empty()
+                        || self.names.is_some()
+                        || self.finality.is_some();
                     self.child = (read && self.member == Some(Member::Result))
                         .then_some(Child::Place(Place::Result(self.names)));
                 } else {
@@ -424,6 +449,12 @@ impl Scanner {
                     self.child = place.child(&key);
                     if self.frames.len() == RESULT {
                         self.replacement = addition::see(&mut self.additions, &key);
+                        if let Some(finality) = &mut self.finality {
+                            finality.see(&key);
+                            if *key == *b"resultType" {
+                                self.child = Some(Child::Kind);
+                            }
+                        }
                     }
                 }
                 self.key.clear();
@@ -447,7 +478,17 @@ impl Scanner {
         if *self.kind.get_or_insert(kind) != kind {
             return Err(ScanError::Ambiguous);
         }
+        if member != Member::Result {
+            self.settle();
+        }
         Ok(())
+    }
+
+    /// There is no result of which anything is to be found out.
+    fn settle(&mut self) {
+        if let Some(finality) = &mut self.finality {
+            finality.settle();
+        }
     }
 
     fn keep_id(&mut self, part: &[u8]) -> Result<(), ScanError> {
@@ -474,13 +515,25 @@ impl Scanner {
         Ok(())
     }
 
+    fn end_kind(&mut self, part: Bytes, out: &mut VecDeque<Piece>) {
+        let text = self.whole(part);
+        if let Some(finality) = &mut self.finality {
+            finality.read(&text);
+        }
+        out.push_back(Piece::Span(text));
+    }
+
+    /// What is held of a string, and its last part.
+    fn whole(&mut self, part: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return part;
+        }
+        self.held.extend_from_slice(&part);
+        self.held.split().freeze()
+    }
+
     fn end_name(&mut self, name: Name, part: Bytes, out: &mut VecDeque<Piece>) {
-        let text = if self.held.is_empty() {
-            part
-        } else {
-            self.held.extend_from_slice(&part);
-            self.held.split().freeze()
-        };
+        let text = self.whole(part);
         out.push_back(if text.len() > MAX_NAME {
             Piece::Span(text)
         } else {

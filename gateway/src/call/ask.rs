@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::home::Question;
 use crate::parked::Request;
 use crate::telemetry::Outcome;
+use crate::upstream::exchange::WHOLE;
 use crate::upstream::fault::Fault;
 use crate::upstream::leg::Leg;
 use crate::upstream::unasked::ask;
@@ -81,6 +82,8 @@ pub(super) struct Asking {
     /// By key, to tell what an error means.
     methods: Vec<(String, String)>,
     state: Option<Bytes>,
+    /// What was put together of the server's answer: what is copied of it has its room.
+    _large: Option<Bytes>,
 }
 
 impl Asking {
@@ -202,7 +205,7 @@ impl Call {
     }
 
     /// Asks a legacy client what a modern server wants to know.
-    pub(super) fn ask_client(&mut self, result: &RawValue) -> Event {
+    pub(super) fn ask_client(&mut self, bytes: &Bytes, result: &RawValue) -> Event {
         let required = match InputRequired::parse(result) {
             Ok(required) => required,
             Err(error) => return self.fail(&Fault::Garbage(error.to_string())),
@@ -221,6 +224,7 @@ impl Call {
             got: Vec::new(),
             methods: Vec::new(),
             state,
+            _large: (bytes.len() > WHOLE).then(|| bytes.clone()),
         };
         for InputRequest { key, method, params } in required.input_requests {
             let Some(home) = home

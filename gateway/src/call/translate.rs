@@ -62,7 +62,7 @@ impl Call {
         let client = self.caller.client.era();
         if let (Era::Legacy, Era::Modern, Answered::Result(result)) = (client, leg.era(), outcome) {
             match result_type(result) {
-                ResultType::InputRequired => return Some(self.ask_client(result)),
+                ResultType::InputRequired => return Some(self.ask_client(bytes, result)),
                 ResultType::Task => return Some(self.fail(&Fault::Unknowable("a task"))),
                 ResultType::Complete | ResultType::Other => {}
             }
@@ -130,11 +130,14 @@ impl Call {
         }
     }
 
-    /// What an answer that is too large to hold needs on its way to the client.
-    pub(super) fn mends(&self) -> Mends {
+    /// What an answer that is too large to hold needs on its way to the client from a server of that
+    /// era.
+    pub(super) fn mends(&self, era: Era) -> Mends {
         // Only tasks are known otherwise at the URL of one server.
         let mapped = |names: &Names| self.caller.scope == Scope::All || *names == Names::Task;
+        let may_ask = (self.caller.client.era(), era) == (Era::Legacy, Era::Modern);
         Mends {
+            share: may_ask.then(|| self.commons.room.share(&self.caller.principal.key.account)),
             additions: self.order.additions(&self.caller.client),
             names: Names::of(&self.order.method).filter(mapped),
         }

@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::reply::{self, Response};
-use super::room::{Full, Pieces, Room};
 use super::{Came, Downstream};
 use crate::peer::BodyHash;
+use crate::room::{Full, Pieces, Room};
 
 /// Largest request body.
 const MAX_BODY: usize = 4 * 1024 * 1024;

@@ -322,8 +322,12 @@ pub(super) fn start(
     let (principal, scope) = (principal.clone(), scope.clone());
     let caller = Caller { client, principal, scope, streams, registration };
     let place = (upstream.clone(), slot, admission);
-    let commons =
-        Commons { table: app.table.clone(), homes: app.homes.clone(), sealer: app.sealer.clone() };
+    let commons = Commons {
+        table: app.table.clone(),
+        homes: app.homes.clone(),
+        sealer: app.sealer.clone(),
+        room: app.room.clone(),
+    };
     Ok(Call::start(order, caller, place, commons))
 }
 

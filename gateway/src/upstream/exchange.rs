@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::passing::{Mends, Passing};
 
 /// Messages up to here are held whole; larger answers pass through as they are read.
-pub(super) const WHOLE: usize = 64 * 1024;
+pub(crate) const WHOLE: usize = 64 * 1024;
 /// Steps, each a frame or an event, after which others have their turn.
 pub(super) const STEPS: usize = 32;
 /// Largest answer.
@@ -156,7 +156,7 @@ impl Exchange {
             stage,
             id,
             client_id,
-            mends: Mends { additions: Vec::new(), names: None },
+            mends: Mends { additions: Vec::new(), names: None, share: None },
             session,
             received: 0,
             ready: VecDeque::new(),

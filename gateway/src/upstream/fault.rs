@@ -49,6 +49,9 @@ pub(crate) enum Fault {
     /// As many calls as it takes are under way, and as many as may wait.
     #[error("has as many calls under way as it takes, which is {0}")]
     Busy(u32),
+    /// No memory to hold what it asks for.
+    #[error("asks for more than there is room for now")]
+    NoRoom,
     /// What the protocol revision of the client has no words for.
     #[error("wants {0}")]
     Unknowable(&'static str),
@@ -76,6 +79,7 @@ impl Fault {
             Self::Crowded => "crowded",
             Self::Suspended { .. } => "suspended",
             Self::Busy(_) => "busy",
+            Self::NoRoom => "no_room",
             Self::Unknowable(_) => "unknowable",
         }
     }
@@ -136,7 +140,7 @@ impl fmt::Display for Told<'_> {
             Fault::Suspended { .. } => {
                 "One call finds out now whether it works again; try again in a moment."
             }
-            Fault::Busy(_) => "Try again in some seconds; other servers work.",
+            Fault::Busy(_) | Fault::NoRoom => "Try again in some seconds; other servers work.",
             Fault::Unknowable(_) => "This cannot be done from here; go on without it.",
             Fault::Unreachable(_)
             | Fault::SessionLost

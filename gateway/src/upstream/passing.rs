@@ -8,6 +8,8 @@ use mcp::scan::{Addition, Kind, Names, Piece, Scanner};
 
 use super::exchange::{Item, WHOLE};
 use super::fault::Fault;
+use super::weighing::Weighing;
+use crate::room::Share;
 
 /// What an answer that passes through needs on its way.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +18,15 @@ pub(crate) struct Mends {
     pub(crate) additions: Vec<Addition>,
     /// What in it the client knows otherwise.
     pub(crate) names: Option<Names>,
+    /// Where what asks for input is put together, if the client has no words for that.
+    pub(crate) share: Option<Share>,
 }
 
 /// An answer too large to hold, on its way through: its id is replaced where it stands.
 #[derive(Debug)]
 pub(super) struct Passing {
+    /// Until it is known that it passes.
+    weighing: Option<Weighing>,
     scanner: Scanner,
     pieces: VecDeque<Piece>,
     waiting: usize,
@@ -36,9 +42,11 @@ fn names(text: &[u8], id: u64) -> bool {
 }
 
 impl Passing {
-    pub(super) fn new(Mends { additions, names }: &Mends) -> Self {
+    pub(super) fn new(Mends { additions, names, share }: &Mends) -> Self {
+        let scanner = Scanner::new(MAX_DEPTH).adding(additions.clone()).naming(*names);
         Self {
-            scanner: Scanner::new(MAX_DEPTH).adding(additions.clone()).naming(*names),
+            weighing: share.as_ref().map(Weighing::new),
+            scanner: if share.is_some() { scanner.weighing() } else { scanner },
             pieces: VecDeque::new(),
             waiting: 0,
             identified: false,
@@ -53,10 +61,21 @@ impl Passing {
         client_id: &Bytes,
         out: &mut VecDeque<Item>,
     ) -> Result<(), Fault> {
+        let chunk = match &mut self.weighing {
+            None => chunk,
+            Some(weighing) => {
+                let Some(passes) = weighing.feed(chunk)? else { return Ok(()) };
+                self.weighing = None;
+                passes
+            }
+        };
         self.waiting += chunk.len();
         self.scanner
             .feed(chunk, &mut self.pieces)
             .map_err(|error| Fault::Garbage(error.to_string()))?;
+        if self.scanner.is_final() == Some(false) {
+            return Err(Fault::Unknowable("something else than to answer, and says so too late"));
+        }
         match self.scanner.kind() {
             Some(Kind::Response) => {
                 for piece in self.pieces.drain(..) {
@@ -89,6 +108,10 @@ impl Passing {
     }
 
     pub(super) fn finish(&mut self, out: &mut VecDeque<Item>) -> Result<(), Fault> {
+        if let Some(weighing) = &mut self.weighing {
+            out.push_back(Item::Message(weighing.finish()?));
+            return Ok(());
+        }
         self.scanner.finish().map_err(|error| Fault::Closed(error.to_string()))?;
         match (self.scanner.kind(), self.asked.take()) {
             (Some(Kind::Response), _) if !self.identified => {

@@ -23,6 +23,7 @@ mod gate;
 mod headers;
 mod input;
 mod large;
+mod large_questions;
 mod legacy_servers;
 mod legs;
 mod lists;

@@ -53,6 +53,6 @@ pub(super) fn unescaped(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, ScanError> 
     Ok(Some(Cow::Owned(key.into_bytes())))
 }
 
-/// The longest known keys, `resultType` and `cacheScope`, have 10 characters; an escaped one takes 6
-/// bytes, as in `\u0069`. One byte is the closing quote.
-pub(super) const MAX_RAW_KEY: usize = 61;
+/// The longest known key, `inputRequests`, has 13 characters; an escaped one takes 6 bytes, as in
+/// `\u0069`. One byte is the closing quote.
+pub(super) const MAX_RAW_KEY: usize = 79;

@@ -1,5 +1,7 @@
 //! Where names stand in results that clients know otherwise than the server.
 
+use super::state::Then;
+
 /// A name that a client knows otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
@@ -56,6 +58,19 @@ pub(super) enum Place {
 pub(super) enum Child {
     Place(Place),
     Name(Name),
+    /// The type of the result.
+    Kind,
+}
+
+impl Child {
+    /// What a string at the key is, if it is to be held.
+    pub(super) const fn held(self) -> Option<Then> {
+        match self {
+            Self::Place(_) => None,
+            Self::Name(name) => Some(Then::Name(name)),
+            Self::Kind => Some(Then::Kind),
+        }
+    }
 }
 
 impl Place {

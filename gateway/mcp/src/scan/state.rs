@@ -48,6 +48,7 @@ pub(super) enum State {
 pub(super) enum Then {
     Id,
     Name(Name),
+    Kind,
     AfterValue,
     Replaced,
     Nested,
@@ -56,7 +57,9 @@ pub(super) enum Then {
 impl From<Then> for State {
     fn from(then: Then) -> Self {
         match then {
-            Then::Id | Then::Name(_) | Then::AfterValue | Then::Replaced => Self::AfterValue,
+            Then::Id | Then::Name(_) | Then::Kind | Then::AfterValue | Then::Replaced => {
+                Self::AfterValue
+            }
             Then::Nested => Self::Nested,
         }
     }

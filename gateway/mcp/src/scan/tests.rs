@@ -362,6 +362,62 @@ fn named<'a>(
     Ok(pieces.collect())
 }
 
+/// Whether a result is final, as far as it has come.
+fn weighed<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Option<bool> {
+    let mut scanner = Scanner::new(DEPTH).weighing();
+    let (mut out, mut fed, mut passed) = (VecDeque::new(), Vec::new(), Vec::new());
+    for chunk in chunks {
+        scanner.feed(Bytes::copy_from_slice(chunk), &mut out).unwrap();
+        fed.extend_from_slice(chunk);
+    }
+    for piece in out {
+        let (Piece::Span(bytes) | Piece::Id(bytes)) = piece else { panic!("{piece:?}") };
+        passed.extend_from_slice(&bytes);
+    }
+    assert!(fed.starts_with(&passed) && (!scanner.is_complete() || fed == passed), "{fed:?}");
+    scanner.is_final()
+}
+
+#[test]
+fn what_asks_is_told_from_what_answers_wherever_it_is_cut() {
+    for (message, verdict) in [
+        (r#"{"id":1,"result":{"resultType":"input_required","#, Some(false)),
+        (r#"{"id":1,"result":{"resultType":"task","#, Some(false)),
+        (r#"{"id":1,"result":{"resultType":"complete","#, Some(true)),
+        (r#"{"id":1,"result":{"resultType":"vendor/x","inputRequests":{"#, Some(true)),
+        (r#"{"id":1,"result":{"resultType":"input_req"#, None),
+        (r#"{"id":1,"result":{"result\u0054ype":"input\u005frequired"}}"#, Some(false)),
+        (
+            r#"{"id":1,"result":{"_meta":{"resultType":"task","content":[]},"requestState":"s","#,
+            None,
+        ),
+        (r#"{"id":1,"result":{"inputRequests":{"a":{"resultType":"complete"}},"more":1,"#, None),
+        (r#"{"id":1,"result":{"more":1,"inputRequests":{"a":{"#, None),
+        (
+            r#"{"id":1,"result":{"inputRequests":{},"more":1,"resultType":"input_required"}}"#,
+            Some(false),
+        ),
+        (
+            r#"{"id":1,"result":{"\u0069\u006e\u0070\u0075\u0074\u0052\u0065\u0071\u0075\u0065\u0073\u0074\u0073":{"#,
+            None,
+        ),
+        (r#"{"id":1,"result":{"content":[{"#, Some(true)),
+        (r#"{"id":1,"result":{"content":[],"resultType":"input_required"}}"#, Some(false)),
+        (r#"{"id":1,"result":{"resultType":null,"#, None),
+        (r#"{"id":1,"result":{}}"#, None),
+        (r#"{"id":1,"result":["#, Some(true)),
+        (r#"{"id":1,"result":null"#, Some(true)),
+        (r#"{"id":1,"error":{"#, Some(true)),
+        (r#"{"id":1,"method":"m","#, Some(true)),
+        (r#"{"id":1,"resultType":"task","#, None),
+    ] {
+        for size in 1..=message.len() {
+            let chunks = message.as_bytes().chunks(size);
+            assert_eq!(weighed(chunks), verdict, "{message} by {size}");
+        }
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }

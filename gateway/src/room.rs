@@ -1,7 +1,8 @@
-//! Room for the bodies of requests: in all, and for each key.
+//! Room for bodies that are put together: in all, and for each key.
 //!
-//! A body that comes in one piece was in a connection's buffer already, which is bounded by the
-//! number of connections; only those that have to be put together are counted.
+//! They are those of requests, and of answers that ask for input and are too large to be held as they
+//! are. A body that comes in one piece was in a connection's buffer already, which is bounded by the
+//! number of connections; it is not counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use gateway_core::Account;
 
-/// Room for the bodies of all requests.
+/// Room for the bodies of all.
 #[derive(Debug)]
 pub(crate) struct Room {
     held: AtomicUsize,
@@ -18,11 +19,18 @@ pub(crate) struct Room {
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     /// This key has all it may have.
     Key,
     /// All together have.
     All,
+}
+
+/// The room that a key has a part in.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    room: Arc<Room>,
+    account: Arc<Account>,
 }
 
 /// What one body holds; given back when the last who uses the body is done.
@@ -35,7 +43,7 @@ struct Held {
 
 /// A body that is put together.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     bytes: BytesMut,
     held: Held,
 }
@@ -46,14 +54,26 @@ impl Room {
     }
 
     /// For a body of a key, of which `expected` bytes are to come.
-    pub(super) fn pieces(self: &Arc<Self>, account: &Arc<Account>, expected: usize) -> Pieces {
+    pub(crate) fn pieces(self: &Arc<Self>, account: &Arc<Account>, expected: usize) -> Pieces {
         let held = Held { room: self.clone(), account: account.clone(), bytes: 0 };
         Pieces { bytes: BytesMut::with_capacity(expected), held }
+    }
+
+    /// The part of a key.
+    pub(crate) fn share(self: &Arc<Self>, account: &Arc<Account>) -> Share {
+        Share { room: self.clone(), account: account.clone() }
     }
 
     fn hold(&self, bytes: usize) -> bool {
         let add = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+}
+
+impl Share {
+    /// For a body of the key that is as long as it comes.
+    pub(crate) fn pieces(&self) -> Pieces {
+        self.room.pieces(&self.account, 0)
     }
 }
 
@@ -80,18 +100,25 @@ impl Drop for Held {
 }
 
 impl Pieces {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), Full> {
+    pub(crate) fn add(&mut self, piece: &[u8]) -> Result<(), Full> {
         self.held.grow(piece.len())?;
         self.bytes.extend_from_slice(piece);
         Ok(())
     }
 
+    /// What there is of the body, as in [`Self::whole`]; what follows is another.
+    pub(crate) fn take(&mut self) -> Bytes {
+        let Held { room, account, .. } = &self.held;
+        let next = room.pieces(account, 0);
+        std::mem::replace(self, next).whole()
+    }
+
     /// The body, which holds its room as long as any part of it is used.
-    pub(super) fn whole(self) -> Bytes {
+    pub(crate) fn whole(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }
