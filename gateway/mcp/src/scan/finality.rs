@@ -38,6 +38,6 @@ impl Finality {
 
     /// The `resultType` decides, once it is there.
     pub(super) fn verdict(self) -> Option<bool> {
-        self.kind.or((self.answers && !self.asks).then_some(true))
+        self.kind.or_else(|| (self.answers && !self.asks).then_some(true))
     }
 }
