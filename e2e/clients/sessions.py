@@ -155,6 +155,9 @@ class Session:
             say({"id": command["id"], "ok": await self.perform(client, command)})
         except Exception as error:
             say({"id": command["id"], "error": reason(error)})
+        except asyncio.CancelledError:
+            say({"id": command["id"], "error": {"message": "the session ended under the call", "code": None}})
+            raise
 
     async def perform(self, client, command):
         if command["do"] == "list":

@@ -277,6 +277,14 @@ impl Sessions {
         events.iter().filter(|(of, _)| *of == session).map(|(_, event)| event.clone()).collect()
     }
 
+    /// Why a session ended that nobody closed; `None` while it lives.
+    pub fn lost(&self, session: usize) -> Option<String> {
+        self.board.events.borrow().iter().find_map(|(of, event)| match event {
+            Event::Lost(reason) if *of == session => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
     /// Waits until a session has reported more changes of the list than `before`, and tells how many.
     pub async fn list_changed(&self, session: usize, before: usize) -> Result<usize> {
         let mut changes = 0;

@@ -149,7 +149,8 @@ impl<'a> Fault<'a> {
         }
     }
 
-    async fn pod(&self, namespace: &str, pod: &str) -> Result<Vec<Daemon>> {
+    /// The processes of a pod.
+    pub(crate) async fn pod(&self, namespace: &str, pod: &str) -> Result<Vec<Daemon>> {
         let path = "jsonpath={.status.containerStatuses[*].containerID}";
         let arguments = ["--namespace", namespace, "get", "pod", pod, "--output", path];
         let printed = self.access.kubectl(&arguments).await?;
