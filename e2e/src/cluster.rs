@@ -44,6 +44,7 @@ pub use image::{Image, Profile, Program};
 pub use namespace::Namespace;
 pub use own::{
     component::Component,
+    cut::{Cut, Others},
     fault::{Fault, Frozen},
 };
 pub use postgres::Postgres;
