@@ -64,7 +64,8 @@ async fn sessions_outlive_their_gateways() {
 /// What happens; `FAIRWAY_FLEET_EVENTS=NAME,…` is for those who look into some of it.
 fn events() -> impl Iterator<Item = Event> {
     let chosen = std::env::var("FAIRWAY_FLEET_EVENTS").ok();
-    let costly = COSTLY.into_iter().filter(|_| is_team());
+    let all = is_team() || chosen.is_some();
+    let costly = COSTLY.into_iter().filter(move |_| all);
     PLANNED.into_iter().chain(UNPLANNED).chain(costly).filter(move |event| {
         chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|name| name == event.name()))
     })
