@@ -46,8 +46,9 @@ impl Cause {
     }
 }
 
-/// What SDKs say of a status of the Ingress controller.
-const BY_INGRESS: [&str; 4] = ["502", "503", "504", "Bad Gateway"];
+/// What SDKs say of a status of the Ingress controller; the last is how Python's 2.3 puts any that is an error.
+const BY_INGRESS: [&str; 5] =
+    ["502", "503", "504", "Bad Gateway", "Server returned an error response"];
 
 /// What they say of a connection that broke, and we of an answer that never came.
 const BROKEN: [&str; 10] = [
