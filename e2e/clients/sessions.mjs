@@ -18,13 +18,15 @@ const sdk = line === "1" ? lineOne() : require("@modelcontextprotocol/client");
 const RELISTEN = 1000;
 
 const LIST_CHANGED = "notifications/tools/list_changed";
+const UPDATED = "notifications/resources/updated";
+const ELICIT = "elicitation/create";
 
 function lineOne() {
   const { SSEClientTransport } = require("@modelcontextprotocol/sdk/client/sse.js");
   const { StreamableHTTPClientTransport } = require("@modelcontextprotocol/sdk/client/streamableHttp.js");
   const { Client } = require("@modelcontextprotocol/sdk/client/index.js");
-  const { ToolListChangedNotificationSchema } = require("@modelcontextprotocol/sdk/types.js");
-  return { SSEClientTransport, StreamableHTTPClientTransport, Client, ToolListChangedNotificationSchema };
+  const types = require("@modelcontextprotocol/sdk/types.js");
+  return { SSEClientTransport, StreamableHTTPClientTransport, Client, ...types };
 }
 
 function say(message) {
@@ -54,10 +56,17 @@ class Session {
 
   async open() {
     const mode = options.mode.startsWith("20") ? { pin: options.mode } : options.mode;
-    const client = new sdk.Client({ name: "sessions", version: "1" }, { versionNegotiation: { mode } });
+    const capabilities = options.user ? { elicitation: {} } : {};
+    const client = new sdk.Client({ name: "sessions", version: "1" }, { versionNegotiation: { mode }, capabilities });
     this.client = client;
     const changed = () => this.event("list_changed", {});
     client.setNotificationHandler(line === "1" ? sdk.ToolListChangedNotificationSchema : LIST_CHANGED, changed);
+    const updated = ({ params }) => this.event("updated", { uri: params.uri });
+    client.setNotificationHandler(line === "1" ? sdk.ResourceUpdatedNotificationSchema : UPDATED, updated);
+    if (options.user) {
+      const answer = (request) => this.ask(request.params);
+      client.setRequestHandler(line === "1" ? sdk.ElicitRequestSchema : ELICIT, answer);
+    }
     client.onerror = (error) => this.event("fault", reason(error));
     client.onclose = () => this.closing || this.event("lost", { message: "the connection closed" });
     const connection = transport(this.target);
@@ -77,6 +86,15 @@ class Session {
       this.closing = true;
       this.event("lost", reason(error));
     }
+  }
+
+  async ask(question) {
+    const text = await new Promise((resolve) => {
+      this.answer = resolve;
+      this.event("asked", {});
+    });
+    const fields = Object.keys(question.requestedSchema.properties);
+    return { action: "accept", content: Object.fromEntries(fields.map((name) => [name, text])) };
   }
 
   async listen() {
@@ -110,6 +128,13 @@ class Session {
     if (command.do === "list") {
       const { tools } = await this.client.listTools();
       return tools.map((tool) => tool.name).sort();
+    }
+    if (command.do === "subscribe") {
+      return await this.client.subscribeResource({ uri: command.uri });
+    }
+    if (command.do === "answer") {
+      this.answer(command.text);
+      return {};
     }
     return command.cancel ? await this.cancelledCall(command) : await this.call(command, {});
   }

@@ -10,10 +10,12 @@ by a line with the same id and either "ok" or "error"; commands of one session o
     list     the names of the tools
     call     "name", "arguments", "progress" (whether to ask for it), "digest" (whether a hash does for the text),
              "cancel" (whether to cancel it at its first progress)
+    subscribe  to the resource "uri"
+    answer   what the user was asked, with "text" in each field
     close
 
-What happens by itself is an event: "list_changed", "progress", "fault" (the transport says so) and "lost" (the session
-ended and nobody closed it).
+What happens by itself is an event: "list_changed", "updated" (a resource), "asked" (the user, if the options have
+"user": true), "progress", "fault" (the transport says so) and "lost" (the session ended and nobody closed it).
 """
 
 import asyncio
@@ -57,16 +59,23 @@ def transport(target):
 
 
 @contextlib.asynccontextmanager
-async def connect(target, on_message):
+async def connect(target, on_message, on_question):
     """A session of either line, and the revision it speaks."""
     if Client is not None:
         # Without a cache every list is one request.
-        client = Client(transport(target), mode=options["mode"], message_handler=on_message, cache=None)
+        client = Client(
+            transport(target),
+            mode=options["mode"],
+            message_handler=on_message,
+            elicitation_callback=on_question,
+            cache=None,
+        )
         async with client:
             yield client, client.protocol_version
         return
     async with transport(target) as (read, write, *_):
-        async with ClientSession(read, write, message_handler=on_message) as session:
+        handlers = {"message_handler": on_message, "elicitation_callback": on_question}
+        async with ClientSession(read, write, **handlers) as session:
             yield session, (await session.initialize()).protocolVersion
 
 
@@ -94,6 +103,7 @@ class Session:
         self.number = number
         self.target = target
         self.commands = asyncio.Queue()
+        self.answers = asyncio.Queue()
 
     def event(self, name, **details):
         say({"event": name, "session": self.number, **details})
@@ -105,11 +115,20 @@ class Session:
         method = getattr(getattr(message, "root", message), "method", None)
         if method == "notifications/tools/list_changed":
             self.event("list_changed")
+        if method == "notifications/resources/updated":
+            self.event("updated", uri=str(getattr(message, "root", message).params.uri))
+
+    async def on_question(self, context, params):
+        self.event("asked")
+        text = await self.answers.get()
+        schema = getattr(params, "requested_schema", None) or params.requestedSchema
+        return types.ElicitResult(action="accept", content={name: text for name in schema["properties"]})
 
     async def live(self):
         """The session's whole life: the SDK wants it opened, used and closed by one task."""
+        on_question = self.on_question if options.get("user") else None
         try:
-            async with connect(self.target, self.on_message) as (client, protocol), asyncio.TaskGroup() as tasks:
+            async with connect(self.target, self.on_message, on_question) as (client, protocol), asyncio.TaskGroup() as tasks:
                 listener = await self.listen(client, protocol, tasks)
                 self.event("open", protocol=protocol)
                 while (command := await self.commands.get())["do"] != "close":
@@ -155,10 +174,19 @@ class Session:
             say({"id": command["id"], "ok": await self.perform(client, command)})
         except Exception as error:
             say({"id": command["id"], "error": reason(error)})
+        except asyncio.CancelledError:
+            say({"id": command["id"], "error": {"message": "the session ended under the call", "code": None}})
+            raise
 
     async def perform(self, client, command):
         if command["do"] == "list":
             return sorted(tool.name for tool in (await client.list_tools()).tools)
+        if command["do"] == "subscribe":
+            await client.subscribe_resource(command["uri"])
+            return {}
+        if command["do"] == "answer":
+            self.answers.put_nowait(command["text"])
+            return {}
         if command.get("cancel"):
             return await self.cancelled_call(client, command)
 

@@ -107,6 +107,11 @@ struct Running {
     process: Option<Process>,
 }
 
+/// What the figures were measured on.
+pub(crate) fn machine() -> Result<String> {
+    machine::describe()
+}
+
 /// Runs the benchmark, or the one piece of it that the command line names.
 ///
 /// # Errors

@@ -33,6 +33,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use client::Access;
 use layout::{Layout, NODE_IP};
@@ -43,6 +44,7 @@ pub use image::{Image, Profile, Program};
 pub use namespace::Namespace;
 pub use own::{
     component::Component,
+    cut::{Cut, Others},
     fault::{Fault, Frozen},
 };
 pub use postgres::Postgres;
@@ -144,6 +146,19 @@ impl Cluster {
     /// What `helm` prints.
     pub async fn helm(&self, arguments: &[&str], deadline: Duration) -> Result<String> {
         self.access.helm(arguments, deadline).await
+    }
+
+    /// A client of its apiserver, in this process.
+    pub async fn client(&self) -> Result<kube::Client> {
+        // With two providers in the tree rustls does not choose.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let options = KubeConfigOptions {
+            context: self.context().map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        Ok(kube::Client::try_from(config)?)
     }
 
     /// A namespace of its own for one test.

@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod clients;
 pub mod cluster;
+pub mod soak;
 
 pub use clients::program;

@@ -1,9 +1,13 @@
 //! `cargo e2e`: the cluster that the tests run in, by hand.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
-use e2e::cluster::{self, Choice, Cluster, Profile, Program};
+use e2e::{
+    cluster::{self, Choice, Cluster, Profile, Program, Release},
+    soak,
+};
 
 /// A Kubernetes cluster to test Fairway in.
 #[derive(Debug, Parser)]
@@ -36,6 +40,12 @@ enum Command {
 
         /// Only these [default: all].
         programs: Vec<Program>,
+    },
+    /// Use Fairway in it for a long time while servers restart, tables change and gateways come and go.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..))]
+        minutes: u64,
     },
 }
 
@@ -74,6 +84,16 @@ async fn run(Flags { choice, command }: Flags) -> anyhow::Result<()> {
                     println!("{}", image.reference());
                 }
             }
+        }
+        Command::Soak { minutes } => {
+            let release = Release::chosen(&choice).await?;
+            let report = soak::run(&release, Duration::from_secs(minutes * 60)).await?;
+            println!("{report}");
+            let unexplained = report.unexplained().len();
+            ensure!(
+                unexplained == 0,
+                "{unexplained} calls or sessions were lost without a known cause"
+            );
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -57,9 +58,17 @@ pub struct Server {
 impl Server {
     /// Starts one.
     pub async fn start(era: Era) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), era).await
+    }
+
+    /// Starts one at another address of this host, where any name may lead to it.
+    pub async fn start_at(address: IpAddr, era: Era) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(program("conformance-server")?);
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--era"]).env_clear();
+        command.args(["--listen", &format!("{address}:{port}"), "--era"]).env_clear();
+        if !address.is_loopback() {
+            command.env("ALLOWED_HOSTS", "*");
+        }
         command.arg(match era {
             Era::Dual => "dual",
             Era::Legacy => "legacy",
@@ -69,6 +78,11 @@ impl Server {
         process.wait_for_line("listening").await?;
 
         Ok(Self { _process: process, port })
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// `http://localhost:PORT/mcp`.

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -69,13 +70,15 @@ pub struct Call {
     progress: bool,
     digest: bool,
     cancel: bool,
+    patience: Duration,
 }
 
 impl Call {
     /// A call of this tool.
     pub fn new(tool: &str, arguments: Value) -> Self {
         let tool = tool.to_owned();
-        Self { tool, arguments, progress: false, digest: false, cancel: false }
+        let patience = super::DEADLINE;
+        Self { tool, arguments, progress: false, digest: false, cancel: false, patience }
     }
 
     /// Asks for its progress, which arrives as events.
@@ -94,6 +97,12 @@ impl Call {
     #[must_use]
     pub fn cancelled(self) -> Self {
         Self { cancel: true, ..self }
+    }
+
+    /// May take longer than most, but no longer than this.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     fn command(&self) -> Value {
@@ -117,6 +126,10 @@ pub enum Event {
     ListChanged,
     /// A call made progress.
     Progress(f64),
+    /// A server asks its user something, who has not answered yet.
+    Asked,
+    /// A resource changed that the session subscribed to.
+    Updated(String),
     /// The transport says that something is wrong.
     Fault(String),
     /// The session ended though nobody closed it.
@@ -178,8 +191,23 @@ impl Sessions {
 
     /// Installs the SDK if it is not, and begins to open a session with each target.
     pub async fn start(library: Library, mode: Mode, targets: &[Target]) -> Result<Self> {
+        Self::start_as(library, mode, targets, false).await
+    }
+
+    /// The same for clients that say they have a user to ask.
+    pub async fn start_with_user(library: Library, mode: Mode, targets: &[Target]) -> Result<Self> {
+        Self::start_as(library, mode, targets, true).await
+    }
+
+    async fn start_as(
+        library: Library,
+        mode: Mode,
+        targets: &[Target],
+        has_user: bool,
+    ) -> Result<Self> {
         let options = json!({
             "mode": mode.name(),
+            "user": has_user,
             "targets": targets.iter().map(Target::to_json).collect::<Vec<_>>(),
         });
         let mut command = library.command().await?;
@@ -252,7 +280,7 @@ impl Sessions {
 
     /// Makes a call as it says.
     pub async fn perform(&self, session: usize, call: &Call) -> Result<ToolResult> {
-        let result = self.command(session, call.command()).await?;
+        let result = self.command_for(session, call.command(), call.patience).await?;
         let text = result["text"].as_str().unwrap_or_default().to_owned();
 
         Ok(ToolResult { text, is_error: result["is_error"] == true })
@@ -266,6 +294,24 @@ impl Sessions {
         }
     }
 
+    /// Asks to be told when a resource changes, which arrives as events.
+    pub async fn subscribe(&self, session: usize, uri: &str) -> Result<()> {
+        self.command(session, json!({"do": "subscribe", "uri": uri})).await.map(drop)
+    }
+
+    /// The user answers what the session was asked, each field with the same text.
+    pub async fn answer(&self, session: usize, text: &str) -> Result<()> {
+        self.command(session, json!({"do": "answer", "text": text})).await.map(drop)
+    }
+
+    /// Waits until a session has reported this.
+    pub async fn reported(&self, session: usize, what: &Event) -> Result<()> {
+        let said = |events: &[(usize, Event)]| {
+            events.iter().any(|(of, event)| *of == session && event == what)
+        };
+        self.wait_events(&format!("{what:?}"), said).await
+    }
+
     /// Ends one session in the SDK's own way.
     pub async fn close(&self, session: usize) -> Result<()> {
         self.command(session, json!({"do": "close"})).await.map(drop)
@@ -275,6 +321,14 @@ impl Sessions {
     pub fn events(&self, session: usize) -> Vec<Event> {
         let events = self.board.events.borrow();
         events.iter().filter(|(of, _)| *of == session).map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Why a session ended that nobody closed; `None` while it lives.
+    pub fn lost(&self, session: usize) -> Option<String> {
+        self.board.events.borrow().iter().find_map(|(of, event)| match event {
+            Event::Lost(reason) if *of == session => Some(reason.clone()),
+            _ => None,
+        })
     }
 
     /// Waits until a session has reported more changes of the list than `before`, and tells how many.
@@ -316,7 +370,16 @@ impl Sessions {
         Ok(())
     }
 
-    async fn command(&self, session: usize, mut command: Value) -> Result<Value> {
+    async fn command(&self, session: usize, command: Value) -> Result<Value> {
+        self.command_for(session, command, super::DEADLINE).await
+    }
+
+    async fn command_for(
+        &self,
+        session: usize,
+        mut command: Value,
+        patience: Duration,
+    ) -> Result<Value> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.board.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
@@ -326,8 +389,9 @@ impl Sessions {
         let line = format!("{command}\n");
         self.input.lock().await.write_all(line.as_bytes()).await?;
 
-        let answer = super::within(&what, receiver)
+        let answer = tokio::time::timeout(patience, receiver)
             .await
+            .with_context(|| format!("waited {patience:?} for {what}"))
             .and_then(|answer| answer.with_context(|| format!("the sessions ended before {what}")));
         Ok(answer.map_err(|error| self.process.blame(error))??)
     }
@@ -431,6 +495,8 @@ impl Event {
         let event = match line["event"].as_str()? {
             "open" => Self::Open(text("protocol")),
             "list_changed" => Self::ListChanged,
+            "asked" => Self::Asked,
+            "updated" => Self::Updated(text("uri")),
             "progress" => Self::Progress(line["progress"].as_f64()?),
             "fault" => Self::Fault(text("message")),
             "lost" => Self::Lost(text("message")),

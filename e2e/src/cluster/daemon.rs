@@ -134,6 +134,11 @@ impl Daemon {
         line.split_whitespace().next()?.parse().ok()
     }
 
+    /// How many files it has open.
+    pub(crate) fn open_files(self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?.count())
+    }
+
     /// Whether it still runs. One that ended and nobody has waited for does not, but it does as long as one of its
     /// threads lives: that still holds its files and its ports.
     pub(crate) fn alive(self) -> bool {

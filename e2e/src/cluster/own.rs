@@ -7,8 +7,10 @@
 mod addons;
 pub(crate) mod component;
 mod config;
+pub(crate) mod cut;
 pub(crate) mod fault;
 mod host;
+mod memory;
 mod second;
 mod sweep;
 

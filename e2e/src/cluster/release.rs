@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{
-    Cluster, Image, Namespace, Profile, Program,
+    Choice, Cluster, Image, Namespace, Profile, Program,
     lock::{Lock, Share},
     namespace,
 };
@@ -60,6 +60,11 @@ impl Release {
     /// The same with nobody beside.
     pub async fn alone() -> Result<Self> {
         Self::install(Cluster::alone().await?, Profile::Image).await
+    }
+
+    /// In the cluster that was chosen, with nobody beside.
+    pub async fn chosen(choice: &Choice) -> Result<Self> {
+        Self::install(Cluster::up(choice, Share::Alone).await?, Profile::Image).await
     }
 
     async fn install(cluster: Cluster, profile: Profile) -> Result<Self> {

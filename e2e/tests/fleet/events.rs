@@ -4,17 +4,24 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::Result;
 use e2e::cluster::{
-    Component, Release,
+    Component, Others, Release,
     release::{HOME, RELEASE, until},
 };
 use futures_util::future::join_all;
 
-use super::groups::{Group, Kind, Traffic};
+use super::{
+    flight::{Airport, Flight, Told},
+    groups::{Group, Kind, Traffic, is_team},
+};
 
 /// Longer than anything takes on a machine that others use too.
 const MINUTES: Duration = Duration::from_secs(180);
 /// How long a gateway stands still.
 const HALT: Duration = Duration::from_secs(20);
+/// The port that gateways have for each other.
+const PEERS: u16 = 9091;
+/// The node that can be added.
+const SECOND: &str = "fairway-node-2";
 /// Calls of each kind of client that show that it goes on.
 const ENOUGH: usize = 40;
 
@@ -28,6 +35,10 @@ pub(crate) enum Event {
     Halted,
     AllKilled,
     IngressRestarted,
+    OutOfMemory,
+    CutFromPeers,
+    CutFromApiserver,
+    NodeLost,
 }
 
 /// Nothing may be lost by these: somebody has planned them.
@@ -39,8 +50,12 @@ pub(crate) const PLANNED: [Event; 5] = [
     Event::Drained,
 ];
 
-pub(crate) const UNPLANNED: [Event; 4] =
-    [Event::Killed, Event::Halted, Event::AllKilled, Event::IngressRestarted];
+pub(crate) const UNPLANNED: [Event; 5] =
+    [Event::Killed, Event::Halted, Event::AllKilled, Event::IngressRestarted, Event::OutOfMemory];
+
+/// These take a minute or two, and a team to notice.
+pub(crate) const COSTLY: [Event; 3] =
+    [Event::CutFromPeers, Event::CutFromApiserver, Event::NodeLost];
 
 /// What an event cost clients of one kind.
 #[derive(Debug)]
@@ -72,7 +87,18 @@ impl Event {
             Self::Halted => "halted 20 s",
             Self::AllKilled => "both killed",
             Self::IngressRestarted => "Ingress restarted",
+            Self::OutOfMemory => "out of memory",
+            Self::CutFromPeers => "cut from its peers",
+            Self::CutFromApiserver => "cut from the apiserver",
+            Self::NodeLost => "node lost",
         }
+    }
+
+    /// Whether questions, long calls and conversations are under way: where the event is as long as they are, or wherever
+    /// there is time.
+    fn has_flight(self) -> bool {
+        let long = [Self::RollingUpdate, Self::Drained, Self::Killed, Self::Halted];
+        is_team() || long.contains(&self)
     }
 
     /// Happens while sessions wait and call. Sessions that are lost are begun anew.
@@ -81,12 +107,19 @@ impl Event {
         release: &Release,
         groups: &mut [Group],
         key: &str,
-    ) -> Result<Vec<(&'static str, Toll)>> {
+        airport: &Airport,
+    ) -> Result<(Vec<(&'static str, Toll)>, Told)> {
+        self.prepare(release).await?;
+        let flight = if self.has_flight() { airport.depart().await? } else { Flight::default() };
         let traffic: Vec<Traffic> = groups.iter().map(Group::traffic).collect();
         goes_on(groups, &traffic).await?;
-        self.happen(release).await?;
+        tokio::try_join!(self.happen(release), async { anyhow::Ok(flight.go_on().await) })?;
         release.wait_rolled_out().await?;
         goes_on(groups, &traffic).await?;
+        let told = flight.arrive().await;
+        for (what, why) in told.iter().filter_map(|(what, why)| Some((what, why.as_ref()?))) {
+            eprintln!("{}, {what}: {why}", self.name());
+        }
         let calls = join_all(traffic.into_iter().map(Traffic::stop)).await;
         let mut tolls = Vec::new();
         for (group, (answered, failed)) in groups.iter_mut().zip(calls) {
@@ -103,7 +136,19 @@ impl Event {
             }
             tolls.push((group.kind.name, Toll { sessions, calling, lost, answered, failed }));
         }
-        Ok(tolls)
+        Ok((tolls, told))
+    }
+
+    /// What has to be so before it can happen, and costs nobody anything.
+    async fn prepare(self, release: &Release) -> Result<()> {
+        if self == Self::NodeLost {
+            release.cluster().fault()?.add_node().await?;
+            kubectl(release, &["rollout", "restart", &deployment()]).await?;
+            release.wait_rolled_out().await?;
+            let there = || async { Ok(on_second_node(release).await?.len() == 1) };
+            until("a gateway on the second node", MINUTES, there).await?;
+        }
+        Ok(())
     }
 
     async fn happen(self, release: &Release) -> Result<()> {
@@ -144,6 +189,25 @@ impl Event {
                 Ok(())
             }
             Self::IngressRestarted => fault.restart(Component::Ingress).await,
+            Self::OutOfMemory => fault.starve_pod(HOME, &gateways(release).await?[0]).await,
+            Self::CutFromPeers | Self::CutFromApiserver => {
+                let others = match self {
+                    Self::CutFromPeers => Others::AtPort(PEERS),
+                    _ => Others::Apiserver,
+                };
+                let cut = fault.cut_pod(HOME, &gateways(release).await?[0], others).await?;
+                tokio::time::sleep(HALT).await;
+                cut.mend();
+                Ok(())
+            }
+            Self::NodeLost => {
+                fault.lose_node().await?;
+                let path = r#"--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+                let node = ["get", "node", SECOND, path];
+                let noticed = || async { Ok(release.cluster().kubectl(&node).await? == "Unknown") };
+                until("the loss of the node to be noticed", MINUTES, noticed).await?;
+                fault.remove_node().await
+            }
         }
     }
 
@@ -164,6 +228,12 @@ impl Event {
         assert!(lost.iter().all(by_ingress), "{name}, {kind}: {lost:#?}");
         assert!(lost.len() <= *calling, "{name}, {kind}: who waited lost its session: {lost:#?}");
     }
+}
+
+/// What was planned lets everything under way come to its end.
+pub(crate) fn judge_flight(event: Event, told: &Told) {
+    let failed: Vec<_> = told.iter().filter(|(_, why)| why.is_some()).collect();
+    assert!(failed.is_empty() || !PLANNED.contains(&event), "{}: {failed:#?}", event.name());
 }
 
 /// Every kind of client gets answers, of which a session is left.
@@ -203,6 +273,15 @@ async fn gateways(release: &Release) -> Result<Vec<String>> {
     let of = "--selector=app.kubernetes.io/component=gateway";
     let arguments =
         ["--namespace", HOME, "get", "pods", of, "--output=jsonpath={.items[*].metadata.name}"];
+    let names = release.cluster().kubectl(&arguments).await?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Those of them that run on the node that was added.
+async fn on_second_node(release: &Release) -> Result<Vec<String>> {
+    let of = "--selector=app.kubernetes.io/component=gateway";
+    let there = format!("--field-selector=spec.nodeName={SECOND},status.phase=Running");
+    let arguments = ["--namespace", HOME, "get", "pods", of, &there, "--output=name"];
     let names = release.cluster().kubectl(&arguments).await?;
     Ok(names.split_whitespace().map(str::to_owned).collect())
 }

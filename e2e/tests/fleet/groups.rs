@@ -24,11 +24,12 @@ use tokio::{task::JoinSet, time::interval};
 
 /// Sessions of each kind that wait, and that call: few as a test, or as many as a team has with `FAIRWAY_FLEET=team`.
 fn sessions() -> (usize, usize) {
-    if std::env::var_os("FAIRWAY_FLEET").is_some_and(|size| size == "team") {
-        (100, 10)
-    } else {
-        (10, 4)
-    }
+    if is_team() { (100, 10) } else { (10, 4) }
+}
+
+/// Whether it is to be as in a team, with all that can happen to it.
+pub(crate) fn is_team() -> bool {
+    std::env::var_os("FAIRWAY_FLEET").is_some_and(|size| size == "team")
 }
 
 /// How often each session calls.

@@ -4,7 +4,9 @@
 //!     FAIRWAY_FLEET=team cargo test -p e2e --test fleet -- --nocapture     # 100 sessions of each kind wait, 10 call
 
 mod events;
+mod flight;
 mod groups;
+mod strangers;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -12,8 +14,9 @@ use anyhow::Result;
 use e2e::cluster::{Program, Release, Tenant};
 use serde_json::json;
 
-use events::{Event, PLANNED, Toll, UNPLANNED};
-use groups::{Group, KINDS};
+use events::{COSTLY, Event, PLANNED, Toll, UNPLANNED, judge_flight};
+use flight::{Airport, Told};
+use groups::{Group, KINDS, is_team};
 
 /// Who may use everything.
 const USER: &str = "fleet";
@@ -31,16 +34,21 @@ async fn sessions_outlive_their_gateways() {
     for kind in &KINDS {
         groups.push(Group::open(kind, &release, &key).await.unwrap());
     }
+    let airport = Airport::build(&release, &tenant, &key).await.unwrap();
     let mut tolls: BTreeMap<&str, Vec<Toll>> = BTreeMap::new();
+    let mut flights = Vec::new();
 
     for event in events() {
         if Some(&event) == UNPLANNED.first() {
             news_reach_everybody(&release, &tenant, &groups).await.unwrap();
         }
-        for (group, toll) in event.survive(&release, &mut groups, &key).await.unwrap() {
+        let survived = event.survive(&release, &mut groups, &key, &airport).await;
+        let (cost, told) = survived.unwrap();
+        for (group, toll) in cost {
             tolls.entry(group).or_default().push(toll);
         }
-        eprintln!("{}", table(&tolls));
+        flights.push(told);
+        eprintln!("{}{}", table(&tolls), flown(&flights));
     }
 
     for kind in &KINDS {
@@ -48,10 +56,19 @@ async fn sessions_outlive_their_gateways() {
             event.judge(kind, toll);
         }
     }
+    for (event, told) in events().zip(&flights) {
+        judge_flight(event, told);
+    }
 }
 
+/// What happens; `FAIRWAY_FLEET_EVENTS=NAME,…` is for those who look into some of it.
 fn events() -> impl Iterator<Item = Event> {
-    PLANNED.into_iter().chain(UNPLANNED)
+    let chosen = std::env::var("FAIRWAY_FLEET_EVENTS").ok();
+    let all = is_team() || chosen.is_some();
+    let costly = COSTLY.into_iter().filter(move |_| all);
+    PLANNED.into_iter().chain(UNPLANNED).chain(costly).filter(move |event| {
+        chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|name| name == event.name()))
+    })
 }
 
 /// A server that all clients share, one at which each has a connection of its own, and a key for them.
@@ -78,6 +95,21 @@ async fn news_reach_everybody(release: &Release, tenant: &Tenant, groups: &[Grou
         }
     }
     Ok(())
+}
+
+/// What was under way and did not come to its end.
+fn flown(flights: &[Told]) -> String {
+    let names: std::collections::BTreeSet<_> = flights.iter().flat_map(BTreeMap::keys).collect();
+    let mut text = String::new();
+    for name in names {
+        let cells = flights.iter().map(|told| match told.get(name) {
+            Some(None) => "ended well",
+            Some(Some(_)) => "failed",
+            None => "–",
+        });
+        let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    text
 }
 
 fn table(tolls: &BTreeMap<&str, Vec<Toll>>) -> String {

@@ -10,9 +10,8 @@ use crds::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
-    Api, Client, Config, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -55,15 +54,7 @@ impl std::fmt::Debug for ClientOf {
 
 impl<'a> Scene<'a> {
     pub(super) async fn set(release: &'a Release) -> Result<Self> {
-        // With two providers in the tree rustls does not choose.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = Kubeconfig::read_from(release.cluster().kubeconfig())?;
-        let options = KubeConfigOptions {
-            context: release.cluster().context().map(str::to_owned),
-            ..Default::default()
-        };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        let client = ClientOf(Client::try_from(config)?);
+        let client = ClientOf(release.cluster().client().await?);
         let tenant = release.tenant("bench").await?;
         tenant.run(RUNNING, release.image(Program::Everything)?, json!({})).await?;
         tenant.ready("mcpserver", RUNNING).await?;

@@ -17,7 +17,8 @@ use super::{
     },
     START,
     component::Component,
-    end, node_is_ready, ready, said, second, sweep,
+    cut::{Cut, Others},
+    end, memory, node_is_ready, ready, said, second, sweep,
 };
 
 /// What can be done to the own cluster.
@@ -99,6 +100,12 @@ impl<'a> Fault<'a> {
         second::lose(self.layout).await
     }
 
+    /// Removes the added node, as who looks after a cluster does with one that does not come back. Its pods start
+    /// elsewhere.
+    pub async fn remove_node(&self) -> Result<()> {
+        second::remove(self.layout, self.access).await
+    }
+
     /// Everything ends in the same moment, as when the host loses power. Nothing is started again.
     pub async fn kill_everything(&self) -> Result<()> {
         sweep::end(self.layout).await
@@ -115,6 +122,26 @@ impl<'a> Fault<'a> {
             process.kill().await?;
         }
         Ok(())
+    }
+
+    /// Takes from a pod what memory it does not have yet: the kernel ends it when it wants more.
+    pub async fn starve_pod(&self, namespace: &str, pod: &str) -> Result<()> {
+        let processes = self.pod(namespace, pod).await?;
+        let ended = || async {
+            for process in processes.iter().filter(|process| process.alive()) {
+                // What the kernel could take back makes room once; the next time there is none.
+                memory::limit_to_use(*process)?;
+            }
+            Ok(processes.iter().all(|process| !process.alive()))
+        };
+        command::until("the kernel to end what wants memory", START, ended).await
+    }
+
+    /// Cuts a pod from others.
+    pub async fn cut_pod(&self, namespace: &str, pod: &str, others: Others) -> Result<Cut> {
+        // All processes of a pod have one network.
+        let process = self.pod(namespace, pod).await?.into_iter().next();
+        Cut::of(process.context("a pod has a process")?, others).await
     }
 
     fn process(&self, component: Component) -> Result<Daemon> {
@@ -149,7 +176,8 @@ impl<'a> Fault<'a> {
         }
     }
 
-    async fn pod(&self, namespace: &str, pod: &str) -> Result<Vec<Daemon>> {
+    /// The processes of a pod.
+    pub(crate) async fn pod(&self, namespace: &str, pod: &str) -> Result<Vec<Daemon>> {
         let path = "jsonpath={.status.containerStatuses[*].containerID}";
         let arguments = ["--namespace", namespace, "get", "pod", pod, "--output", path];
         let printed = self.access.kubectl(&arguments).await?;

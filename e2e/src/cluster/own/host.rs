@@ -194,7 +194,7 @@ async fn nft(script: &str) -> Result<()> {
     command::feed(command, script, SHORT).await.map(drop)
 }
 
-fn host_program(name: &str) -> Result<Command> {
+pub(super) fn host_program(name: &str) -> Result<Command> {
     Ok(Command::new(packages::find(name).with_context(|| format!("{name} is not installed"))?))
 }
 

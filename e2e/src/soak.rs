@@ -1,0 +1,97 @@
+//! A long time of use in a cluster in which something always goes wrong: tables change, a server restarts, gateways are
+//! drained and killed. Counts what clients notice, and whether a gateway grows.
+
+mod cause;
+mod gauge;
+mod ledger;
+mod load;
+mod scene;
+mod table;
+mod trouble;
+
+use std::{fmt, time::Duration};
+
+use anyhow::Result;
+use futures_util::future::try_join4;
+
+use crate::cluster::Release;
+use gauge::Life;
+use ledger::{Failure, Ledger, Loss};
+use load::{Kind, Load, Tally};
+use scene::Scene;
+
+pub use cause::Cause;
+
+/// What it came to.
+#[derive(Debug)]
+pub struct Report {
+    time: Duration,
+    machine: String,
+    /// What happened, and how often.
+    troubles: Vec<(&'static str, usize)>,
+    tallies: Vec<(&'static Kind, Tally)>,
+    failures: Vec<Failure>,
+    losses: Vec<Loss>,
+    /// Of the gateway that was left alone.
+    veteran: Life,
+    /// Of the others, those that were there for a while.
+    others: Vec<Life>,
+}
+
+/// Lets it go on for this time in a release that nobody else uses.
+pub async fn run(release: &Release, time: Duration) -> Result<Report> {
+    let scene = Scene::set(release).await?;
+    let ledger = Ledger::default();
+    let load = Load::start(&scene, &ledger).await?;
+    let gauge = gauge::Gauge::default();
+    // None of them ends by itself.
+    let troubles = try_join4(
+        trouble::edits(&scene, &ledger),
+        trouble::server_restarts(&scene, &ledger),
+        trouble::gateways(&scene, &ledger),
+        gauge.watch(&scene),
+    );
+    if let Ok(broken) = tokio::time::timeout(time, troubles).await {
+        broken?;
+    }
+    // What was begun last is over before sessions are counted.
+    release.wait_rolled_out().await?;
+    let tallies = load.stop().await?;
+    let (veteran, others) = gauge.lives(&scene.veteran)?;
+    let (troubles, failures, losses) = ledger.close();
+    let machine = crate::bench::machine()?;
+    Ok(Report { time, machine, troubles, tallies, failures, losses, veteran, others })
+}
+
+impl Report {
+    /// What nobody can explain, in words.
+    pub fn unexplained(&self) -> Vec<String> {
+        let failures = self.failures.iter().filter(|failure| failure.cause == Cause::Other);
+        let losses = self.losses.iter().filter(|loss| !loss.is_explained());
+        failures
+            .map(ToString::to_string)
+            .chain(losses.map(|loss| format!("lost: {loss}")))
+            .collect()
+    }
+
+    /// How many calls of each kind of client were answered.
+    pub fn answered(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.tallies.iter().map(|(kind, tally)| (kind.name, tally.answered))
+    }
+
+    /// KiB of memory, and open files, that the gateway which was left alone gained a minute once it was warm.
+    pub fn growth(&self) -> (f64, f64) {
+        self.veteran.slopes()
+    }
+
+    /// How often something of this name happened.
+    pub fn count(&self, trouble: &str) -> usize {
+        self.troubles.iter().find(|(name, _)| *name == trouble).map_or(0, |(_, count)| *count)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        table::write(self, f)
+    }
+}
