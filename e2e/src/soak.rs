@@ -12,7 +12,7 @@ mod trouble;
 use std::{fmt, time::Duration};
 
 use anyhow::Result;
-use futures_util::future::try_join4;
+use futures_util::{FutureExt as _, future::try_join4};
 
 use crate::cluster::Release;
 use gauge::Life;
@@ -46,10 +46,10 @@ pub async fn run(release: &Release, time: Duration) -> Result<Report> {
     let gauge = gauge::Gauge::default();
     // None of them ends by itself.
     let troubles = try_join4(
-        trouble::edits(&scene, &ledger),
-        trouble::server_restarts(&scene, &ledger),
-        trouble::gateways(&scene, &ledger),
-        gauge.watch(&scene),
+        trouble::edits(&scene, &ledger).boxed_local(),
+        trouble::server_restarts(&scene, &ledger).boxed_local(),
+        trouble::gateways(&scene, &ledger).boxed_local(),
+        gauge.watch(&scene).boxed_local(),
     );
     if let Ok(broken) = tokio::time::timeout(time, troubles).await {
         broken?;

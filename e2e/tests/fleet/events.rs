@@ -113,7 +113,8 @@ impl Event {
         let flight = if self.has_flight() { airport.depart().await? } else { Flight::default() };
         let traffic: Vec<Traffic> = groups.iter().map(Group::traffic).collect();
         goes_on(groups, &traffic).await?;
-        tokio::try_join!(self.happen(release), async { anyhow::Ok(flight.go_on().await) })?;
+        let (happened, ()) = tokio::join!(self.happen(release), flight.go_on());
+        happened?;
         release.wait_rolled_out().await?;
         goes_on(groups, &traffic).await?;
         let told = flight.arrive().await;
