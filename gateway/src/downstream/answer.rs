@@ -19,14 +19,32 @@ use crate::parked::Parked;
 /// How often a silent stream shows that it lives (PROTOCOL 29).
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Before the head of a stream of events. A proxy in Go (Traefik 3.6 was seen to) ends a stream whose
+/// head comes within some 100 µs of the request's body, while it is still at that body.
+const SETTLED: Duration = Duration::from_millis(20);
+
+/// Waits until a stream of events may begin that answers a request of this age.
+pub(super) async fn settled(age: Duration) {
+    let left = SETTLED.saturating_sub(age);
+    if !left.is_zero() {
+        // Boxed: a connection holds as long as it lasts what it may ever await.
+        Box::pin(sleep(left)).await;
+    }
+}
+
 /// The answer of a call. `streams` tells whether the client takes a stream of events.
 pub(super) async fn respond(app: &Arc<Downstream>, mut call: Box<Call>, streams: bool) -> Response {
+    // Not when the call began: this may be the request that brings what it waited for.
+    let asked = Instant::now();
     loop {
         let event = std::future::poll_fn(|cx| call.poll_event(cx)).await;
         return match event {
             Event::Answer(message) | Event::Cancelled(message) => whole(&call, message),
             Event::Chunk(chunk) => through(call, chunk),
-            Event::Notification(message) if streams => events(app, call, Some(message)),
+            Event::Notification(message) if streams => {
+                settled(asked.elapsed()).await;
+                events(app, call, Some(message))
+            }
             Event::Late if streams => events(app, call, None),
             // For a client that takes no events notifications are dropped.
             Event::Notification(_) | Event::Late => continue,

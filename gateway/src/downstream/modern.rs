@@ -19,7 +19,6 @@ use mcp::logging::Level;
 use mcp::message::Outcome;
 use mcp::modern::{self, Meta, quoted};
 use mcp::subscription::Filter;
-use tokio::time::sleep;
 
 use super::away::{self, Answered};
 use super::body::Body;
@@ -36,10 +35,6 @@ use crate::session::MAX_CAPABILITIES;
 /// Methods of the legacy era that this one does not have (2026-07-28, changelog).
 const GONE: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
-
-/// Before the head of a stream that is answered at once. A proxy in Go (Traefik 3.6 was seen to) ends
-/// a stream whose head comes within some 100 µs of the request's body, while it is still at that body.
-const SETTLED: Duration = Duration::from_millis(20);
 
 /// What may be done for an answer.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +67,7 @@ pub(super) async fn request(
             return reply::error(StatusCode::NOT_ACCEPTABLE, message);
         }
         "subscriptions/listen" => {
-            sleep(SETTLED).await;
+            answer::settled(Duration::ZERO).await;
             return listen(app, asked, principal, scope, &Client::Modern(guest));
         }
         _ => {}

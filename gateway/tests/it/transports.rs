@@ -1,5 +1,7 @@
 //! Both transports, every URL, and what a call is on each of them.
 
+use std::time::{Duration, Instant};
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -195,6 +197,25 @@ async fn progress_comes_with_the_clients_token_over_both_transports() {
             [(token.clone(), 0), (token.clone(), 1), (token, 2)]
         );
     }
+}
+
+/// A proxy in Go ends a stream whose head comes while it is still at the request's body.
+#[tokio::test]
+async fn a_stream_of_events_begins_when_a_proxy_is_done_with_the_request() {
+    let slow = slow().await;
+    let stage = Stage::start(&[server("slow", &slow.url())]).await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let params = json!({
+        "name": "slow", "arguments": {"seconds": 0.2, "steps": 2},
+        "_meta": {"progressToken": 1},
+    });
+
+    let asked = Instant::now();
+    let mut stream = events(session.send(&request("call", "tools/call", params)).await);
+    let headed = asked.elapsed();
+
+    assert!(headed >= Duration::from_millis(20), "after {headed:?}");
+    stream.answer(&"call".into()).await;
 }
 
 fn progress(passed: &mut Vec<Event>) -> Vec<(Value, u64)> {
