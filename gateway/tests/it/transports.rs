@@ -1,9 +1,10 @@
 //! Both transports, every URL, and what a call is on each of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::{
