@@ -224,6 +224,8 @@ impl Leg {
 
     /// Brings a new session to where its client is: the log level, and an ear for the server.
     async fn lodge(self: &Arc<Self>, upstream: &Arc<Upstream>) {
+        // First: what is said on it as soon as the server is told what is to be heard must not be missed.
+        let news = self.listen(upstream).await.ok().flatten();
         let level = self.home().and_then(|home| home.level());
         if let Some(level) = level.filter(|_| self.offers("logging")) {
             let id = self.next_id();
@@ -246,7 +248,7 @@ impl Leg {
         let unasked = self.unasked.clone();
         let ear = match &self.link {
             LegLink::Streamable { .. } => {
-                let Ok(Some(news)) = self.listen(upstream).await else { return };
+                let Some(news) = news else { return };
                 tokio::spawn(hear(news, unasked))
             }
             LegLink::Sse(stream) => {
