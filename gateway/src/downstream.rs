@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::authn::{Authenticator, Source};
+use crate::client::Client;
 use crate::config::Config;
 use crate::home::{Home, Homes};
 use crate::inflight::InFlight;
@@ -21,7 +22,7 @@ use crate::session::{Sealer, SessionId, Tombstones};
 use crate::source::Contact;
 use crate::table::Table;
 use crate::telemetry::Telemetry;
-use crate::upstream::ClientKey;
+use crate::upstream::{ClientKey, Visitor};
 
 mod answer;
 mod away;
@@ -247,6 +248,17 @@ impl Downstream {
             self.telemetry.unauthorized.inc();
             reply::unauthorized(&error.to_string())
         })
+    }
+
+    /// A client that may need a leg of its own.
+    fn visitor<'a>(
+        &'a self,
+        client: &'a Client,
+        principal: &'a Principal,
+        scope: &'a Scope,
+    ) -> Visitor<'a> {
+        let Self { table, sealer, homes, fleet, .. } = self;
+        Visitor { client, principal, scope, table, sealer, homes, fleet }
     }
 
     /// Closes what servers keep for a session that ended.

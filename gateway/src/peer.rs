@@ -4,8 +4,9 @@
 //! servers keep for it live at its [home](Fleet::home), the stream of HTTP+SSE and a call that waits
 //! for input where they began. A request that needs what another gateway has is relayed to it
 //! ([`relay`]); what concerns whoever has it (a cancellation, an answer, the end of a session) is told
-//! to all, and to one that comes later by all who know it ([`brief`]). Nothing is stored, nobody is asked who has what, and a gateway that is gone costs its
-//! sessions their legs, which are opened again at the next home.
+//! to all, and to one that comes later by all who know it ([`brief`]). Nothing is stored, nobody is
+//! asked who has what, and a gateway that is gone costs its sessions their legs, which are opened
+//! again at the next home.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

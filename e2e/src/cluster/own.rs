@@ -14,9 +14,9 @@ mod memory;
 mod second;
 mod sweep;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::process::Command;
 
@@ -55,7 +55,7 @@ pub(crate) async fn up(layout: &Layout, progress: &Progress) -> Result<Access> {
     config::write(layout)?;
     let started = tokio::select! {
         started = start(layout, &access, progress) => started,
-        death = death(layout) => death,
+        death = death(layout, &Component::ALL) => death,
     };
     match started {
         Ok(()) => fs::write(layout.config("pins"), pins)?,
@@ -160,24 +160,16 @@ async fn start(layout: &Layout, access: &Access, progress: &Progress) -> Result<
     addons::answer().await
 }
 
-/// Waits until a component that was started ends, which none does by itself.
-async fn death(layout: &Layout) -> Result<()> {
+/// Waits until one of these that was started ends, which none does by itself.
+async fn death(layout: &Layout, components: &[Component]) -> Result<()> {
     loop {
-        for component in Component::ALL {
-            let record = layout.record(component);
+        for component in components {
+            let record = layout.record(*component);
             let dead = record.exists() && Daemon::recorded(&record).is_none();
             ensure!(!dead, "{} ended", component.name());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// Waits until this one ends.
-async fn end(component: Component, record: &Path) -> Result<()> {
-    while Daemon::recorded(record).is_some() {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    bail!("{} ended", component.name())
 }
 
 /// Waits until the apiserver serves.

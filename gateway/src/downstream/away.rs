@@ -15,6 +15,7 @@ use super::reply::{self, Response};
 use super::{answer as answers, watch};
 use crate::call::Call;
 use crate::peer::{Letter, NotRelayed, Pod};
+use crate::upstream::leg::is_stream;
 
 /// Gateways that are tried before this one answers as well as it can.
 const TRIES: usize = 3;
@@ -106,7 +107,7 @@ async fn try_relay(
 ) -> Result<Response, NotRelayed> {
     let mut response = app.fleet.relay(pod, parts, asked.message, of(principal)).await?;
     // What has begun as a stream of events can still end with an answer.
-    if reply::is_events(&response)
+    if is_stream(response.headers())
         && let Body::Relayed(relayed) = response.body_mut()
     {
         relayed.else_say(answers::message(&broken_off(asked)));

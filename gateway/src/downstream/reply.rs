@@ -105,11 +105,6 @@ pub(crate) fn broken_off() -> Response {
     error(StatusCode::BAD_GATEWAY, "the answer broke off")
 }
 
-/// Whether it is a stream of events.
-pub(crate) fn is_events(response: &Response) -> bool {
-    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
-}
-
 /// A stream of events that no proxy on the way may hold back (PROTOCOL 29).
 pub(crate) fn events(body: Body) -> Response {
     let mut response = bare(StatusCode::OK, body);

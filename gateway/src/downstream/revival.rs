@@ -22,7 +22,6 @@ use crate::client::{Client, Member};
 use crate::home::Home;
 use crate::peer::Tag;
 use crate::session::SessionId;
-use crate::upstream::Visitor;
 
 /// Sessions that are seen to at once.
 const AT_ONCE: usize = 8;
@@ -144,15 +143,7 @@ async fn see_to(app: &Downstream, turn: Turn) {
 async fn open(app: &Downstream, listener: &Listener, home: &Home) {
     let Listener { principal, scope, member } = listener;
     let client = Client::Legacy(Some(member.clone()));
-    let visitor = Visitor {
-        client: &client,
-        principal,
-        scope,
-        table: &app.table,
-        sealer: &app.sealer,
-        homes: &app.homes,
-        fleet: &app.fleet,
-    };
+    let visitor = app.visitor(&client, principal, scope);
     let published = app.table.load();
     let servers = principal.tenant.servers_for(scope, principal);
     let opening: FuturesUnordered<_> = servers

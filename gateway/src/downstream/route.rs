@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::peer::Pod;
 use crate::table::ServerId;
 use crate::upstream::fault::Told;
-use crate::upstream::{ClientKey, Upstream, Visitor};
+use crate::upstream::{ClientKey, Upstream};
 
 /// A request whose server is known.
 #[derive(Debug)]
@@ -286,15 +286,7 @@ pub(super) fn start(
 ) -> Result<Call, Bytes> {
     let Asker { principal, scope, client, streams, trace, relayable: _ } = asker;
     let Routed { server, named, renames, headers, token, replayable } = routed;
-    let visitor = Visitor {
-        client: &client,
-        principal,
-        scope,
-        table: &app.table,
-        sealer: &app.sealer,
-        homes: &app.homes,
-        fleet: &app.fleet,
-    };
+    let visitor = app.visitor(&client, principal, scope);
     let admitted = upstream.slot(&visitor).and_then(|slot| Ok((slot, upstream.admit()?)));
     let (slot, admission) = admitted.map_err(|fault| {
         let told = Told(server.1.as_str(), &fault).to_string();

@@ -18,6 +18,7 @@ use crate::downstream::body::{Body, BrokenOff};
 use crate::downstream::reply::{self, Response};
 use crate::telemetry::Relay;
 use crate::upstream::fault::Fault;
+use crate::upstream::leg::is_stream;
 use crate::upstream::{self, Template};
 
 /// Marks an answer by which a gateway says that the request is not for it.
@@ -118,12 +119,11 @@ impl Fleet {
         let (head, body) = answer.into_parts();
         let (last, end, ended) = (None, *b"\n\n", false);
         let body = Body::Relayed(Box::new(Relayed { body, last, end, ended, _place: place }));
-        let events = head
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        let mut response =
-            if events { reply::events(body) } else { reply::json(head.status, body) };
+        let mut response = if is_stream(&head.headers) {
+            reply::events(body)
+        } else {
+            reply::json(head.status, body)
+        };
         if let Some(wait) = head.headers.get(header::RETRY_AFTER) {
             response.headers_mut().insert(header::RETRY_AFTER, wait.clone());
         }

@@ -7,10 +7,10 @@ use tokio::net::TcpListener;
 use crate::bridge::able;
 use crate::features::offer_everything;
 use crate::fleet_bad_days::pass_on;
-use crate::fleet_streams::{UPDATED, listen, said};
-use crate::support::client::{Session, call, events, request, text};
+use crate::fleet_streams::{UPDATED, listen, logged, logs_twice_a_call, said};
+use crate::support::client::{Session, request};
 use crate::support::eventually;
-use crate::support::fixture::{Fixture, body, done_text, event, event_stream, part};
+use crate::support::fixture::Fixture;
 use crate::support::fleet::{Fleet, knows, peer_address};
 
 const OWN: &str = "server:///own";
@@ -77,14 +77,7 @@ async fn a_session_that_ended_ended_for_who_comes_later() {
 async fn a_log_level_holds_where_who_comes_later_takes_over() {
     for server in [Fixture::start().await, Fixture::with_sessions().await] {
         offer_everything(&server, "server");
-        server.on("tools/call", |seen| {
-            let log = |level: &str| {
-                let params = json!({"level": level, "data": level});
-                part(event(&said("notifications/message", params).to_string()))
-            };
-            let parts = vec![log("debug"), log("error"), part(event(&done_text(&seen.id())))];
-            async { event_stream(body(parts)) }
-        });
+        logs_twice_a_call(&server);
         let mut fleet = Fleet::before(&server).await;
         let (at_a, _) = fleet.session(able()).await;
         ask(&at_a, "logging/setLevel", json!({"level": "info"})).await;
@@ -95,11 +88,7 @@ async fn a_log_level_holds_where_who_comes_later_takes_over() {
         let at_c = joined_by_c(&mut fleet, &at_a, &ended).await;
         leave_c(&mut fleet).await;
 
-        let mut open = events(at_c.send(call("mine", "work", json!({}))).await);
-        assert_eq!(text(&open.answer(&"mine".into()).await), "done");
-        let levels: Vec<Value> =
-            open.passed.iter().map(|event| event.json()["params"]["level"].clone()).collect();
-        assert_eq!(levels, ["error"]);
+        assert_eq!(logged(&at_c).await, ["error"]);
         // A leg of its own is told, too.
         let levels: Vec<Value> = server.seen_of("logging/setLevel")[told..]
             .iter()

@@ -21,6 +21,26 @@ pub fn said(method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": method, "params": params})
 }
 
+/// Has a server say something of two levels in the middle of each call.
+pub fn logs_twice_a_call(server: &Fixture) {
+    server.on("tools/call", |seen| {
+        let log = |level: &str| {
+            let params = json!({"level": level, "data": level});
+            part(event(&said("notifications/message", params).to_string()))
+        };
+        let done = part(event(&done_text(&seen.id())));
+        let parts = vec![log("debug"), log("error"), done];
+        async { event_stream(body(parts)) }
+    });
+}
+
+/// The levels of what a call brings.
+pub async fn logged(session: &Session) -> Vec<Value> {
+    let mut open = events(session.send(call("mine", "work", json!({}))).await);
+    assert_eq!(text(&open.answer(&"mine".into()).await), "done");
+    open.passed.iter().map(|event| event.json()["params"]["level"].clone()).collect()
+}
+
 async fn leg(server: &Fixture, session: &Session) -> String {
     assert_eq!(text(&session.call("work", json!({})).await), "done");
     server.seen_of("tools/call").last().unwrap().session().unwrap().to_owned()
@@ -171,15 +191,7 @@ async fn a_subscription_on_a_leg_of_its_own_moves_with_the_session() {
 async fn a_log_level_holds_at_all_gateways() {
     for server in [Fixture::start().await, Fixture::with_sessions().await] {
         offer_everything(&server, "server");
-        server.on("tools/call", |seen| {
-            let log = |level: &str| {
-                let params = json!({"level": level, "data": level});
-                part(event(&said("notifications/message", params).to_string()))
-            };
-            let done = part(event(&done_text(&seen.id())));
-            let parts = vec![log("debug"), log("error"), done];
-            async { event_stream(body(parts)) }
-        });
+        logs_twice_a_call(&server);
         let fleet = Fleet::before(&server).await;
         let (at_a, at_b) = fleet.session(able()).await;
 
@@ -187,14 +199,7 @@ async fn a_log_level_holds_at_all_gateways() {
             let answer = at_a.request("logging/setLevel", json!({"level": level})).await;
             assert_eq!(answer["result"], json!({}), "{answer}");
             for session in [&at_a, &at_b] {
-                let mut open = events(session.send(call("mine", "work", json!({}))).await);
-                assert_eq!(text(&open.answer(&"mine".into()).await), "done");
-                let levels: Vec<Value> = open
-                    .passed
-                    .iter()
-                    .map(|event| event.json()["params"]["level"].clone())
-                    .collect();
-                assert_eq!(levels, shown, "{level}");
+                assert_eq!(logged(session).await, shown, "{level}");
             }
         }
     }

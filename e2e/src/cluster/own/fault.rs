@@ -18,7 +18,7 @@ use super::{
     START,
     component::Component,
     cut::{Cut, Others},
-    end, memory, node_is_ready, ready, said, second, sweep,
+    death, memory, node_is_ready, ready, said, second, sweep,
 };
 
 /// What can be done to the own cluster.
@@ -47,11 +47,11 @@ impl<'a> Fault<'a> {
 
     /// Starts a component that was stopped, and waits until it does its work.
     pub async fn start(&self, component: Component) -> Result<()> {
-        let record = self.layout.record(component);
-        component.start(self.layout).recorded_in(&record)?;
+        component.start(self.layout).recorded_in(&self.layout.record(component))?;
+        let started = [component];
         let works = tokio::select! {
             works = self.works(component) => works,
-            ended = end(component, &record) => ended,
+            death = death(self.layout, &started) => death,
         };
         works.with_context(|| {
             format!(
