@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Access, Admin};
 use crate::authn::Authenticator;
+use crate::call::Commons;
 use crate::config::{Config, ConfigError};
 use crate::downstream::health::Status;
 use crate::downstream::revival::{self, revive};
@@ -27,7 +28,6 @@ use crate::peer::{Fleet, Inboxes, brief, carry, find};
 use crate::publisher::Publisher;
 use crate::report::Reporter;
 use crate::room::Room;
-use crate::session::Tombstones;
 use crate::source::cluster::{Cluster, ClusterError};
 use crate::source::{Contact, watch_cluster, watch_directory};
 use crate::state::{self, Keeper, Keyring, StateError};
@@ -197,18 +197,20 @@ impl Gateway {
         let (revivals, to_revive) = mpsc::channel(revival::QUEUE);
         let downstream = Arc::new(Downstream {
             authenticator: Authenticator { keyring: keyring.clone(), table: table.clone() },
-            table,
-            sealer: keyring.sealer.clone(),
-            tombstones: Tombstones::default(),
+            commons: Arc::new(Commons {
+                table,
+                homes: homes.clone(),
+                sealer: keyring.sealer.clone(),
+                room: Room::new(options.body_memory),
+            }),
+            tombstones: Arc::default(),
             calls: InFlight::new(),
             streams: Streams::new(),
-            homes: homes.clone(),
             parked: Parked::at(fleet.own),
             fleet: fleet.clone(),
             revivals,
             telemetry,
             config,
-            room: Room::new(options.body_memory),
             unkeyed: Arc::default(),
             allowed_hosts: options.allowed_hosts,
             show: if in_cluster { Status::Bare } else { Status::Detail },

@@ -14,7 +14,7 @@ use crate::table::Table;
 const MAX_KEY: usize = 4096;
 
 /// Tells principals by their keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Authenticator {
     /// Has one pepper, or during a rotation two.
     pub(crate) keyring: Arc<Keyring>,

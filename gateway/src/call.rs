@@ -41,7 +41,8 @@ use crate::upstream::exchange::{Exchange, Item};
 use crate::upstream::fault::Fault;
 use crate::upstream::gate::Waiting;
 use crate::upstream::leg::{Leg, Outbound};
-use crate::upstream::{Admission, Slot, Upstream};
+use crate::upstream::{Admission, Seat, Slot, Upstream};
+use crate::worker::Local;
 
 /// How often the bounds on time, and whether the key is still good, are looked at: a key that is
 /// revoked ends its calls within 1 s (DESIGN §4).
@@ -93,7 +94,7 @@ pub(crate) struct Commons {
     pub(crate) table: Arc<Table>,
     pub(crate) homes: Arc<Homes>,
     pub(crate) sealer: Arc<Sealer>,
-    /// For what servers ask, where that is large.
+    /// For the bodies of requests, and for what servers ask, where that is large.
     pub(crate) room: Arc<Room>,
 }
 
@@ -101,10 +102,10 @@ pub(crate) struct Commons {
 pub(crate) struct Call {
     order: Order,
     caller: Caller,
-    upstream: Arc<Upstream>,
-    slot: Arc<Slot>,
+    upstream: Local<Upstream>,
+    seat: Seat,
     admission: Admission,
-    commons: Commons,
+    commons: Arc<Commons>,
     stage: Stage,
     /// What the client is to see before anything else.
     ready: VecDeque<Event>,
@@ -174,15 +175,15 @@ impl Call {
     pub(crate) fn start(
         order: Order,
         caller: Caller,
-        (upstream, slot, admission): (Arc<Upstream>, Arc<Slot>, Admission),
-        commons: Commons,
+        (upstream, seat, admission): (Local<Upstream>, Seat, Admission),
+        commons: Arc<Commons>,
     ) -> Self {
         let now = Instant::now();
         let mut call = Self {
             order,
             caller,
             upstream,
-            slot,
+            seat,
             admission,
             commons,
             stage: Stage::Over,
@@ -219,8 +220,12 @@ impl Call {
         }
     }
 
+    fn slot(&self) -> &Arc<Slot> {
+        self.seat.slot(&self.upstream)
+    }
+
     fn set_out(&mut self) {
-        match self.slot.current() {
+        match self.slot().current() {
             Some(leg) => {
                 if let Err(fault) = self.send(leg) {
                     self.reopen(None, fault);
@@ -256,7 +261,7 @@ impl Call {
     }
 
     fn open(&mut self, broken: Option<Arc<Leg>>) {
-        let (slot, upstream) = (self.slot.clone(), self.upstream.clone());
+        let (slot, upstream) = (self.slot().clone(), self.upstream.clone());
         self.stage =
             Stage::Opening(Box::pin(async move { slot.open(&upstream, broken.as_ref()).await }));
     }
@@ -273,7 +278,7 @@ impl Call {
     /// Sends the request again after a pause, if that may help and the server's budget has it.
     fn retry(&mut self, broken: Option<Arc<Leg>>, fault: &Fault) -> bool {
         let Some(pause) = self.admission.again(fault) else { return false };
-        let (slot, upstream) = (self.slot.clone(), self.upstream.clone());
+        let (slot, upstream) = (self.slot().clone(), self.upstream.clone());
         self.stage = Stage::Opening(Box::pin(async move {
             sleep(pause).await;
             slot.open(&upstream, broken.as_ref()).await

@@ -11,16 +11,15 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::authn::{Authenticator, Source};
+use crate::call::Commons;
 use crate::client::Client;
 use crate::config::Config;
-use crate::home::{Home, Homes};
+use crate::home::Home;
 use crate::inflight::InFlight;
 use crate::parked::Parked;
 use crate::peer::{BodyHash, Fleet};
-use crate::room::Room;
-use crate::session::{Sealer, SessionId, Tombstones};
+use crate::session::{SessionId, Tombstones};
 use crate::source::Contact;
-use crate::table::Table;
 use crate::telemetry::Telemetry;
 use crate::upstream::{ClientKey, Visitor};
 
@@ -57,23 +56,19 @@ use revival::Turn;
 pub(crate) use sse::Streams;
 
 /// What serves clients.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Downstream {
-    pub(crate) table: Arc<Table>,
+    pub(crate) commons: Arc<Commons>,
     pub(crate) authenticator: Authenticator,
-    pub(crate) sealer: Arc<Sealer>,
-    pub(crate) tombstones: Tombstones,
+    pub(crate) tombstones: Arc<Tombstones>,
     pub(crate) calls: Arc<InFlight>,
     pub(crate) streams: Streams,
-    pub(crate) homes: Arc<Homes>,
     pub(crate) parked: Arc<Parked>,
     pub(crate) fleet: Arc<Fleet>,
     /// Sessions that are to be seen to.
     pub(crate) revivals: mpsc::Sender<Turn>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Arc<Config>,
-    /// For the bodies of requests.
-    pub(crate) room: Arc<Room>,
     /// What the bodies of those take together whose key only another gateway knows.
     pub(crate) unkeyed: Arc<Account>,
     /// Names, besides loopback ones, by which a gateway on a loopback address may be called.
@@ -225,15 +220,24 @@ async fn arrived(app: Arc<Downstream>, arrival: Box<Arrival>) -> Response {
         (Endpoint::Streamable, &Method::DELETE) => Box::pin(streamable::delete(app, arrival)).await,
         (Endpoint::SseStream, &Method::GET) => Box::pin(sse::open(app, arrival)).await,
         (Endpoint::SseMessages, &Method::POST) => Box::pin(sse::post(app, arrival)).await,
-        (Endpoint::Health, &Method::GET) => health::health(&app.table, app.show),
+        (Endpoint::Health, &Method::GET) => health::health(&app.commons.table, app.show),
         (Endpoint::Readiness, &Method::GET) => {
-            health::readiness(&app.table, &app.contact, &app.config, &app.fleet, app.show)
+            health::readiness(&app.commons.table, &app.contact, &app.config, &app.fleet, app.show)
         }
         _ => reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method"),
     }
 }
 
 impl Downstream {
+    /// The same for one worker. What its requests hold is counted by that worker alone: a count that
+    /// several write travels between their processors, which takes longer than most of what a request
+    /// needs.
+    pub(crate) fn for_worker(&self) -> Arc<Self> {
+        let commons = Arc::new((*self.commons).clone());
+        let calls = Arc::new((*self.calls).clone());
+        Arc::new(Self { commons, calls, ..self.clone() })
+    }
+
     /// Checks what comes before any body: the table, the origin, the key.
     async fn admit(&self, arrival: &Arrival) -> Result<(Principal, Source), Response> {
         self.admit_unkeyed(arrival).await?;
@@ -257,7 +261,8 @@ impl Downstream {
         principal: &'a Principal,
         scope: &'a Scope,
     ) -> Visitor<'a> {
-        let Self { table, sealer, homes, fleet, .. } = self;
+        let Self { commons, fleet, .. } = self;
+        let Commons { table, sealer, homes, .. } = &**commons;
         Visitor { client, principal, scope, table, sealer, homes, fleet }
     }
 
@@ -272,7 +277,7 @@ impl Downstream {
     /// Tells something to all servers at which a session has legs of its own. `message` gets an id
     /// for it.
     fn tell_legs(&self, principal: &Principal, session: SessionId, message: impl Fn(u64) -> Bytes) {
-        let Some(home) = self.homes.get(session) else { return };
+        let Some(home) = self.commons.homes.get(session) else { return };
         let client = ClientKey::of_session(principal, session);
         for upstream in home.lodgings() {
             if let Some(leg) = upstream.leg_of(&client) {
@@ -282,7 +287,7 @@ impl Downstream {
     }
 
     async fn admit_unkeyed(&self, arrival: &Arrival) -> Result<(), Response> {
-        if !self.table.completed().await {
+        if !self.commons.table.completed().await {
             return Err(reply::not_ready());
         }
         let Came::Here { local } = arrival.came else { return Ok(()) };

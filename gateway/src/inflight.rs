@@ -16,10 +16,11 @@ const SHARDS: usize = 64;
 /// Session, and JSON text of the id.
 type CallId = (SessionId, Bytes);
 
-/// All calls under way that belong to a session.
-#[derive(Debug)]
+/// All calls under way that belong to a session. Each worker has a clone of its own, so that who
+/// holds it is counted by that worker alone.
+#[derive(Debug, Clone)]
 pub(crate) struct InFlight {
-    shards: [Mutex<HashMap<CallId, Arc<Cancel>>>; SHARDS],
+    shards: Arc<[Mutex<HashMap<CallId, Arc<Cancel>>>; SHARDS]>,
 }
 
 /// Tells a call that its client wants it no more.
@@ -53,7 +54,7 @@ impl Drop for Registration {
 
 impl InFlight {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()) })
+        Arc::new(Self { shards: Arc::new(std::array::from_fn(|_| Mutex::default())) })
     }
 
     /// Enters a call. `None` if a call of that id is under way in the session.

@@ -153,7 +153,7 @@ pub(crate) fn serve(
     for index in 1..=worker::count() {
         let (queue, accepted) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (downstream, ending) = (downstream.clone(), ending.clone());
+        let (downstream, ending) = (downstream.for_worker(), ending.clone());
         threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             worker::enter(index);
             runtime.block_on(work(accepted, downstream, ending));

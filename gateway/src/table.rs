@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use gateway_core::report::Watermark;
 use gateway_core::{
     Catalog, Entry, Namespace, Principal, ResourceRef, ServerEntry, ServerName, Snapshot,
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::upstream::Upstream;
+use crate::worker::Shared;
 
 /// How long a request that comes before the table waits for it.
 const HOLD: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const QUEUE: usize = 1024;
 pub(crate) type ServerId = (Namespace, ServerName);
 
 /// All servers of a table.
-pub(crate) type Upstreams = HashMap<ServerId, Arc<Upstream>>;
+pub(crate) type Upstreams = HashMap<ServerId, Shared<Upstream>>;
 
 /// What a request is decided by and served with.
 #[derive(Debug, Clone, Default)]
@@ -69,8 +70,8 @@ impl Table {
     }
 
     /// The table of this moment. A request loads it once and keeps to it.
-    pub(crate) fn load(&self) -> Arc<Published> {
-        self.published.load_full()
+    pub(crate) fn load(&self) -> Guard<Arc<Published>> {
+        self.published.load()
     }
 
     /// Whether there is a first complete table: the source is read and every server has listed its

@@ -57,7 +57,7 @@ pub(crate) use hello::implementation;
 pub(crate) use lodger::{Sight, Visitor, exposed, sealed};
 pub(crate) use passing::Mends;
 pub(crate) use pool::Pool;
-pub(crate) use slot::{ClientKey, Slot};
+pub(crate) use slot::{ClientKey, Seat, Slot};
 pub(crate) use standing::{Newswire, Standing, State};
 pub(crate) use watchers::{Ear, Subject, Watch, Watched, Watchers};
 
@@ -236,12 +236,13 @@ impl Upstream {
         body: Bytes,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Sending {
-        let mut request = template.request(method, body);
-        request.headers_mut().extend(headers);
-        if let Some(credential) = &self.entry.load().credential {
-            request.headers_mut().insert(credential.header.clone(), credential.value.clone());
-        }
-        http.send(request)
+        let entry = self.entry.load();
+        let credential = entry.credential.as_ref();
+        // What a client says is not what the gateway's own credential says.
+        let others = headers.iter().filter(|(name, _)| credential.is_none_or(|c| c.header != name));
+        let own = credential.map(|credential| (&credential.header, &credential.value));
+        let headers: Vec<_> = others.map(|(name, value)| (name, value)).chain(own).collect();
+        http.send(template.request(&method, &headers, body))
     }
 
     /// Sends a message that expects no answer, without waiting until it is taken. One leg that has
@@ -269,23 +270,23 @@ impl Upstream {
     ///
     /// # Errors
     /// At once while the server is known to be away, so that nobody waits for it.
-    pub(crate) fn slot(self: &Arc<Self>, visitor: &Visitor<'_>) -> Result<Arc<Slot>, Fault> {
+    pub(crate) fn seat(self: &Arc<Self>, visitor: &Visitor<'_>) -> Result<Seat, Fault> {
         let era = visitor.client.era();
         if self.standing.is_settled() {
             let place = self.place(era, || visitor.key(), || visitor.lodger())?;
-            if let Some(slot) = place {
-                return Ok(slot);
+            if let Some(seat) = place {
+                return Ok(seat);
             }
         }
-        Ok(Slot::new(Of::Awaiting(era, Box::new(visitor.lodger()))))
+        Ok(Seat::Apart(Slot::new(Of::Awaiting(era, Box::new(visitor.lodger())))))
     }
 
     /// The place of a client for which it was not known before.
-    async fn find_place(self: &Arc<Self>, era: Era, lodger: &Lodger) -> Result<Arc<Slot>, Fault> {
+    async fn find_place(self: &Arc<Self>, era: Era, lodger: &Lodger) -> Result<Seat, Fault> {
         self.standing.settled().await;
         let key = || lodger.key.clone();
-        if let Some(slot) = self.place(era, key, || lodger.clone())? {
-            return Ok(slot);
+        if let Some(seat) = self.place(era, key, || lodger.clone())? {
+            return Ok(seat);
         }
         // The first client of the legacy era at a server that speaks both.
         match self.legacy.open_here(self, None).await {
@@ -304,7 +305,7 @@ impl Upstream {
         era: Era,
         client: impl FnOnce() -> ClientKey,
         lodger: impl FnOnce() -> Lodger,
-    ) -> Result<Option<Arc<Slot>>, Fault> {
+    ) -> Result<Option<Seat>, Fault> {
         if !self.standing.is_available() {
             self.metrics.refused(Refusal::Unreachable);
             self.refresh();
@@ -312,9 +313,9 @@ impl Upstream {
         }
         let modern = self.is_modern();
         match self.sharing() {
-            _ if modern && era == Era::Modern => return Ok(Some(self.own.clone())),
-            Sharing::All if modern => return Ok(Some(self.legacy.clone())),
-            Sharing::All | Sharing::Nobody => return Ok(Some(self.own.clone())),
+            _ if modern && era == Era::Modern => return Ok(Some(Seat::Own)),
+            Sharing::All if modern => return Ok(Some(Seat::Legacy)),
+            Sharing::All | Sharing::Nobody => return Ok(Some(Seat::Own)),
             Sharing::Unknown => return Ok(None),
             Sharing::Each => {}
         }
@@ -322,7 +323,7 @@ impl Upstream {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = clients.get(&client) {
             slot.touch();
-            return Ok(Some(slot.clone()));
+            return Ok(Some(Seat::Apart(slot.clone())));
         }
         let held: Vec<(&ClientKey, &Arc<Slot>)> =
             clients.iter().filter(|(other, _)| other.is_of(&client)).collect();
@@ -343,7 +344,7 @@ impl Upstream {
         }
         let slot = Slot::new(Of::Client(Box::new(lodger)));
         clients.insert(client, slot.clone());
-        Ok(Some(slot))
+        Ok(Some(Seat::Apart(slot)))
     }
 
     /// The leg of a client, if it has one of its own.

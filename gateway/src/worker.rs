@@ -1,6 +1,12 @@
 //! Worker threads: each has a runtime of its own, so that a call never crosses threads.
+//!
+//! What all of them use they hold by an [`Arc`] of their own: whoever takes hold of something and lets
+//! go writes its count, and memory that several processors write travels between them each time, which
+//! takes longer than most of what a call needs.
 
 use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
@@ -19,4 +25,70 @@ pub(crate) fn enter(index: usize) {
 /// How many workers there are, without control: one a processor.
 pub(crate) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// One value for each worker and control.
+#[derive(Debug)]
+pub(crate) struct PerWorker<T>(Box<[T]>);
+
+impl<T> PerWorker<T> {
+    pub(crate) fn new(make: impl FnMut() -> T) -> Self {
+        Self(std::iter::repeat_with(make).take(count() + 1).collect())
+    }
+
+    /// This worker's. Threads that are none share control's.
+    pub(crate) fn here(&self) -> &T {
+        self.0.get(index()).unwrap_or(&self.0[0])
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+/// A hold on something that all workers share, which is counted by one of them alone.
+#[derive(Debug)]
+pub(crate) struct Local<T>(Arc<Arc<T>>);
+
+impl<T> Clone for Local<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Local<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.0
+    }
+}
+
+/// Something that all workers share, held by each.
+#[derive(Debug)]
+pub(crate) struct Shared<T>(Arc<PerWorker<Local<T>>>);
+
+impl<T> Shared<T> {
+    pub(crate) fn new(shared: &Arc<T>) -> Self {
+        Self(Arc::new(PerWorker::new(|| Local(Arc::new(shared.clone())))))
+    }
+
+    /// This worker's hold.
+    pub(crate) fn here(&self) -> &Local<T> {
+        self.0.here()
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        self.here()
+    }
 }

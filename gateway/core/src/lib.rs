@@ -39,6 +39,6 @@ pub use ranges::{Forbidden, Range, RangeError};
 pub use resilience::{CircuitBreaker, Retries, Timeouts};
 pub use resource::{Invalid, Place, References, Resource, Secrets, workload};
 pub use rights::names_server;
-pub use snapshot::{Entries, HeldKey, Principal, Refusal, Snapshot};
+pub use snapshot::{Entries, HeldKey, Identity, Principal, Refusal, Snapshot};
 pub use stored::{Record, RecordError};
 pub use tenant::{CompiledPrompt, CompiledTool, Scope, Server, Tenant};

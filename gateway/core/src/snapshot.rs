@@ -228,14 +228,14 @@ fn index_keys(
         tenants.values().flat_map(|tenant| tenant.keys().iter().map(move |key| (tenant, key)))
     {
         for KeyValue { digest, .. } in &key.values {
-            let principal = || Principal {
-                tenant: tenant.clone(),
-                key: Arc::new(HeldKey {
-                    account: account_of(key, previous.get(digest)),
-                    entry: key.clone(),
-                }),
-                digest: *digest,
-                entitlement: *entitlement,
+            let principal = || {
+                let account = account_of(key, previous.get(digest));
+                Principal(Arc::new(Identity {
+                    tenant: tenant.clone(),
+                    key: HeldKey { entry: key.clone(), account },
+                    digest: *digest,
+                    entitlement: *entitlement,
+                }))
             };
             match principals.entry(*digest) {
                 MapEntry::Vacant(free) => {
@@ -280,19 +280,25 @@ pub enum Refusal {
 }
 
 /// Who makes a request, as the table of one moment has it: always a tenant and a subject.
+///
+/// One count for all of it: requests of one key come to several processors, between which each count
+/// that they write has to travel.
 #[derive(Clone)]
-pub struct Principal {
+pub struct Principal(Arc<Identity>);
+
+/// What a [`Principal`] is.
+pub struct Identity {
     /// The tenant's table, pinned.
     pub tenant: Arc<Tenant>,
     /// The key that was presented.
-    pub key: Arc<HeldKey>,
+    pub key: HeldKey,
     /// Which of the key's values it was.
     digest: KeyDigest,
     /// Index of the tenant's entitlement that is this principal's.
     pub(crate) entitlement: usize,
 }
 
-/// A key, and what is counted of one of its values: one hold on both, as every request takes it.
+/// A key, and what is counted of one of its values.
 #[derive(Debug)]
 pub struct HeldKey {
     entry: Arc<KeyEntry>,
@@ -308,10 +314,18 @@ impl Deref for HeldKey {
     }
 }
 
+impl Deref for Principal {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
 impl Principal {
     /// Which of the key's values was presented: by it [`Snapshot::authenticate`] finds the principal
     /// again.
-    pub const fn digest(&self) -> KeyDigest {
+    pub fn digest(&self) -> KeyDigest {
         self.digest
     }
 
@@ -324,6 +338,12 @@ impl Principal {
 }
 
 impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.key.namespace, self.key.name)
     }

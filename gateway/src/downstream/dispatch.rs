@@ -97,7 +97,7 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         Ok(routed) => routed,
         Err(refusal) => return Reply::Now(refusal),
     };
-    let published = app.table.load();
+    let published = app.commons.table.load();
     let Some(upstream) = published.upstreams.get(routed.server()) else {
         return Reply::Now(route::gone(asked));
     };
@@ -105,7 +105,7 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         let replayable = routed.is_replayable();
         return Reply::Away(Box::new(Away { pod, asker, replayable }));
     }
-    match route::start(asked, asker, routed, upstream, app) {
+    match route::start(asked, asker, routed, upstream.here(), app) {
         Ok(call) => Reply::Call(Box::new(call)),
         Err(refusal) => Reply::Now(refusal),
     }
@@ -138,7 +138,7 @@ fn set_level(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Bytes {
         return refuse(asked.id, INVALID_PARAMS, &message);
     };
     if let Some(session) = asker.client.session() {
-        app.homes.of(session).set_level(level);
+        app.commons.homes.of(session).set_level(level);
         app.tell_legs(asker.principal, session, |id| logging::set_level(id, level));
     }
     result(asked.id, "{}")

@@ -87,7 +87,7 @@ impl EventBody {
     pub(super) fn listening(app: Arc<Downstream>, listener: Listener, seen: Seen) -> Self {
         let (outlet, outgoing) = mpsc::channel(UNASKED);
         let session = listener.member.session;
-        let home = app.homes.of(session);
+        let home = app.commons.homes.of(session);
         home.connect(outlet);
         let (principal, scope) = (listener.principal.clone(), listener.scope.clone());
         home.listen(listener);
@@ -153,7 +153,7 @@ impl EventBody {
         app.telemetry.streams.inc();
         let stop = app.stop.clone();
         let mut body = Self {
-            table: next_table(app.table.watch()),
+            table: next_table(app.commons.table.watch()),
             stopping: Box::pin(async move { stop.cancelled().await }),
             timer: Box::pin(sleep(KEEP_ALIVE)),
             ready: VecDeque::new(),
@@ -184,7 +184,7 @@ impl EventBody {
 
     /// Looks at the table of now: whether the key is still good and the tools are the same.
     fn look(&mut self) {
-        match self.app.table.renew(&self.principal) {
+        match self.app.commons.table.renew(&self.principal) {
             Some(principal) => {
                 let before = std::mem::replace(&mut self.principal, principal);
                 if before.ends_at() != self.principal.ends_at() {
@@ -352,7 +352,7 @@ impl Drop for EventBody {
         if let Kind::Sse(stream) = &self.kind {
             // First, so that their legs are seen to be in use.
             self.calls.clear();
-            self.app.homes.forget(stream.id);
+            self.app.commons.homes.forget(stream.id);
             if let Some(home) = &self.home {
                 self.app.close_legs(&self.principal, stream.id, home);
             }

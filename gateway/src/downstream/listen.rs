@@ -1,6 +1,7 @@
 //! What a client knows of the lists, and what one of 2026-07-28 asked to be told.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_core::{Listening, Principal, Scope};
@@ -78,10 +79,9 @@ pub(super) fn watched(
     shown: &str,
 ) -> Option<Watched> {
     let (server, own) = principal.tenant.resolve_uri(shown, scope, principal)?;
-    let published = app.table.load();
-    let upstream =
-        published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?.clone();
-    Some(Watched::new(upstream, Subject::Resource((*own).into()), principal))
+    let published = app.commons.table.load();
+    let upstream = published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?;
+    Some(Watched::new(Arc::clone(upstream), Subject::Resource((*own).into()), principal))
 }
 
 /// The task that a client knows as `shown`, where its server tells of tasks.
@@ -91,11 +91,10 @@ pub(super) fn watched_task(
     shown: &str,
 ) -> Option<Watched> {
     let (server, own) = open_task(shown, (principal, scope), app)?;
-    let published = app.table.load();
-    let upstream =
-        published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?.clone();
+    let published = app.commons.table.load();
+    let upstream = published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?;
     let tells = upstream.has_tasks();
-    tells.then(|| Watched::new(upstream, Subject::Task(own.into()), principal))
+    tells.then(|| Watched::new(Arc::clone(upstream), Subject::Task(own.into()), principal))
 }
 
 /// What a client of 2026-07-28 is told.
@@ -122,8 +121,8 @@ impl Listen {
         outlet: &mpsc::Sender<Outgoing>,
     ) -> Self {
         let sight = Sight {
-            sealer: app.sealer.clone(),
-            table: app.table.clone(),
+            sealer: app.commons.sealer.clone(),
+            table: app.commons.table.clone(),
             principal: principal.clone(),
             scope: scope.clone(),
         };

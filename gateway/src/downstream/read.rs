@@ -54,7 +54,7 @@ pub(crate) async fn read_told(
     body: Incoming,
     hash: BodyHash,
 ) -> Result<Bytes, Response> {
-    vouched(read(parts, body, &Arc::default(), &app.room).await?, hash)
+    vouched(read(parts, body, &Arc::default(), &app.commons.room).await?, hash)
 }
 
 fn vouched(body: Bytes, hash: BodyHash) -> Result<Bytes, Response> {

@@ -87,7 +87,7 @@ pub(crate) async fn revive(
     stop: CancellationToken,
 ) {
     let revived = async {
-        let mut table = app.table.watch();
+        let mut table = app.commons.table.watch();
         let mut turns = Vec::with_capacity(AT_ONCE);
         let (mut last, mut due) = (Instant::now(), Instant::now() + BEAT);
         loop {
@@ -103,7 +103,7 @@ pub(crate) async fn revive(
                 () = sleep_until(due) => {
                     last = Instant::now();
                     due = last + BEAT;
-                    let listening = app.homes.subscribed().flatten();
+                    let listening = app.commons.homes.subscribed().flatten();
                     let turns = listening.filter_map(|home| home.listener().map(Turn::Own));
                     let all = stream::iter(turns);
                     all.for_each_concurrent(AT_ONCE, |turn| see_to(&app, turn)).await;
@@ -119,7 +119,7 @@ async fn see_to(app: &Downstream, turn: Turn) {
         Turn::Own(listener) => (listener, false),
         Turn::Passed(listener) => (listener, true),
     };
-    let Some(principal) = app.table.renew(&listener.principal) else { return };
+    let Some(principal) = app.commons.table.renew(&listener.principal) else { return };
     let listener = Listener { principal, ..listener };
     let session = listener.member.session;
     // Nobody passes on what was passed to it.
@@ -130,7 +130,7 @@ async fn see_to(app: &Downstream, turn: Turn) {
             }
         }
         None => {
-            if let Some(home) = app.homes.get(session) {
+            if let Some(home) = app.commons.homes.get(session) {
                 let opening = open(app, &listener, &home);
                 // One that takes longer is opened by then, or tried again with all.
                 let _ = timeout(LIMIT, opening).await;
@@ -144,7 +144,7 @@ async fn open(app: &Downstream, listener: &Listener, home: &Home) {
     let Listener { principal, scope, member } = listener;
     let client = Client::Legacy(Some(member.clone()));
     let visitor = app.visitor(&client, principal, scope);
-    let published = app.table.load();
+    let published = app.commons.table.load();
     let servers = principal.tenant.servers_for(scope, principal);
     let opening: FuturesUnordered<_> = servers
         .map(|server| (server.entry.namespace.clone(), server.entry.name.clone()))
@@ -153,8 +153,8 @@ async fn open(app: &Downstream, listener: &Listener, home: &Home) {
         .filter(|upstream| upstream.keeps_each_apart())
         .filter_map(|upstream| {
             // A server that is away is not waited for.
-            let slot = upstream.slot(&visitor).ok()?;
-            Some(async move { slot.open(&upstream, None).await.is_ok() })
+            let seat = upstream.seat(&visitor).ok()?;
+            Some(async move { seat.slot(&upstream).open(&upstream, None).await.is_ok() })
         })
         .collect();
     let _ = opening.collect::<Vec<bool>>().await;

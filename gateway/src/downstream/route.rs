@@ -18,12 +18,13 @@ use serde_json::value::RawValue;
 
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, shortened};
-use crate::call::{Call, Caller, Commons, Order, Place};
+use crate::call::{Call, Caller, Order, Place};
 use crate::client::Client;
 use crate::peer::Pod;
 use crate::table::ServerId;
 use crate::upstream::fault::Told;
-use crate::upstream::{ClientKey, Upstream};
+use crate::upstream::{Admission, ClientKey, Upstream};
+use crate::worker::Local;
 
 /// A request whose server is known.
 #[derive(Debug)]
@@ -206,7 +207,7 @@ pub(super) fn open_task<'a>(
     (principal, scope): (&'a Principal, &'a Scope),
     app: &Downstream,
 ) -> Option<(&'a Arc<ServerEntry>, String)> {
-    let ((namespace, name), own) = app.sealer.open_task(id, principal)?;
+    let ((namespace, name), own) = app.commons.sealer.open_task(id, principal)?;
     let mut servers = principal.tenant.servers_for(scope, principal);
     let server =
         servers.find(|server| (&server.entry.namespace, &server.entry.name) == (&namespace, &name));
@@ -216,7 +217,7 @@ pub(super) fn open_task<'a>(
 /// The tasks of a server that keeps its clients apart: elsewhere they would be everybody's.
 pub(super) fn tasks(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Option<Routed> {
     let routed = other(asked, asker)?;
-    let published = app.table.load();
+    let published = app.commons.table.load();
     let apart = published.upstreams.get(&routed.server)?.keeps_each_apart();
     (apart && asker.client.session().is_some()).then_some(routed)
 }
@@ -281,14 +282,14 @@ pub(super) fn start(
     asked: &Asked<'_>,
     asker: Asker<'_>,
     routed: Routed,
-    upstream: &Arc<Upstream>,
+    upstream: &Local<Upstream>,
     app: &Downstream,
 ) -> Result<Call, Bytes> {
     let Asker { principal, scope, client, streams, trace, relayable: _ } = asker;
     let Routed { server, named, renames, headers, token, replayable } = routed;
     let visitor = app.visitor(&client, principal, scope);
-    let admitted = upstream.slot(&visitor).and_then(|slot| Ok((slot, upstream.admit()?)));
-    let (slot, admission) = admitted.map_err(|fault| {
+    let admitted = upstream.seat(&visitor).and_then(|seat| Ok((seat, Admission::to(upstream)?)));
+    let (seat, admission) = admitted.map_err(|fault| {
         let told = Told(server.1.as_str(), &fault).to_string();
         refuse(asked.id, UPSTREAM, &told)
     })?;
@@ -313,14 +314,8 @@ pub(super) fn start(
     };
     let (principal, scope) = (principal.clone(), scope.clone());
     let caller = Caller { client, principal, scope, streams, registration };
-    let place = (upstream.clone(), slot, admission);
-    let commons = Commons {
-        table: app.table.clone(),
-        homes: app.homes.clone(),
-        sealer: app.sealer.clone(),
-        room: app.room.clone(),
-    };
-    Ok(Call::start(order, caller, place, commons))
+    let place = (upstream.clone(), seat, admission);
+    Ok(Call::start(order, caller, place, app.commons.clone()))
 }
 
 /// Methods that are called often are not copied.

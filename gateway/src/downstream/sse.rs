@@ -31,7 +31,7 @@ use crate::session::{SessionId, Terms, Transport};
 const SHARDS: usize = 64;
 
 /// All open streams.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Streams {
     shards: Arc<[Mutex<HashMap<SessionId, OpenStream>>; SHARDS]>,
 }
@@ -100,7 +100,7 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
     // What the client can do it says later, and only the stream's end forgets it.
     let (capabilities, home) = (Bytes::new(), app.fleet.own);
     let terms = Terms { transport: Transport::Sse, version, capabilities, home };
-    let begun = app.sealer.begin(&principal, &Scope::All, terms, now);
+    let begun = app.commons.sealer.begin(&principal, &Scope::All, terms, now);
     let Some((session, token)) = begun else {
         return reply::error(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -109,7 +109,7 @@ pub(super) async fn open(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
     };
     app.telemetry.sessions.inc();
     let (id, by_query) = (session.id, source == Source::Query);
-    let home = app.homes.of(id);
+    let home = app.commons.homes.of(id);
     let stream = app.streams.enter(id, principal.clone(), by_query, &home);
     let mut start = BytesMut::new();
     // How soon a client whose stream ended comes back: at once, but not all in one moment.
@@ -151,7 +151,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
         && let Some(pod) = home.and_then(|home| app.fleet.pod(home))
     {
         let account = presented.as_ref().map_or(&app.unkeyed, |principal| &principal.key.account);
-        let read = read_body(&parts, body, &came, account, &app.room).await;
+        let read = read_body(&parts, body, &came, account, &app.commons.room).await;
         let principal = presented.map(|principal| principal.digest());
         let letter = Letter { principal, session: Some(id), told: false };
         return match read {
@@ -167,7 +167,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
         Ok(found) => found,
         Err(response) => return response,
     };
-    let body = match read_body(&parts, body, &came, &principal.key.account, &app.room).await {
+    let body = match read_body(&parts, body, &came, &principal.key.account, &app.commons.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
@@ -187,7 +187,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
             None
         }
         Ok(Message::Response { id: question, .. }) => {
-            if let Some(home) = app.homes.get(id) {
+            if let Some(home) = app.commons.homes.get(id) {
                 home.answer(question, &body);
             }
             None
@@ -210,7 +210,7 @@ fn answer(
     if Era::of(asked.method, asked.params, None) == Era::Modern {
         return refuse(METHOD_NOT_FOUND, "begin with initialize: 2026-07-28 has no HTTP+SSE");
     }
-    let home = app.homes.of(session);
+    let home = app.commons.homes.of(session);
     if asked.method == "initialize" {
         return match (requested(asked.params), capability::offer(principal, &Scope::All)) {
             (Ok((version, capabilities)), Some(offer)) => {
@@ -257,7 +257,7 @@ fn named(
     let Some(token) = token else {
         return Err(reply::error(StatusCode::BAD_REQUEST, "post to the URL of the endpoint event"));
     };
-    let session = app.sealer.open(&token, Timestamp::now()).filter(|session| {
+    let session = app.commons.sealer.open(&token, Timestamp::now()).filter(|session| {
         let theirs = |principal| session.belongs_to(principal, &Scope::All);
         session.transport == Transport::Sse && presented.as_ref().is_none_or(theirs)
     });
@@ -293,7 +293,7 @@ fn admit(
         Some(principal) if whose(&principal) == whose(&stream.principal) => principal,
         Some(_) => return Err(gone(app, true)),
         None if stream.by_query => {
-            let principal = app.table.renew(&stream.principal).ok_or_else(|| {
+            let principal = app.commons.table.renew(&stream.principal).ok_or_else(|| {
                 app.telemetry.unauthorized.inc();
                 reply::unauthorized("the API key of this stream is no longer valid")
             })?;

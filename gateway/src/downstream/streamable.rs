@@ -58,7 +58,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
         let message = "accept application/json, and text/event-stream for progress";
         return reply::error(StatusCode::NOT_ACCEPTABLE, message);
     };
-    let body = match read_body(parts, body, came, &principal.key.account, &app.room).await {
+    let body = match read_body(parts, body, came, &principal.key.account, &app.commons.room).await {
         Ok(body) => body,
         Err(response) => return response,
     };
@@ -124,7 +124,7 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
         Ok(Message::Response { id, .. }) => {
             // One that nobody waits for any more comes late, not wrongly.
             if let Some(session) = session {
-                let home = app.homes.get(session.id);
+                let home = app.commons.homes.get(session.id);
                 let waited_for = home.is_some_and(|home| home.answer(id, body));
                 if relayable && !waited_for {
                     Box::pin(away::tell_all(&app, parts, body, &principal)).await;
@@ -181,10 +181,10 @@ pub(super) async fn delete(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respo
         Ok(None) => reply::error(StatusCode::BAD_REQUEST, "DELETE needs an Mcp-Session-Id"),
         Ok(Some(session)) => {
             app.tombstones.bury(session.id);
-            if let Some(home) = app.homes.get(session.id) {
+            if let Some(home) = app.commons.homes.get(session.id) {
                 app.close_legs(&principal, session.id, &home);
             }
-            app.homes.forget(session.id);
+            app.commons.homes.forget(session.id);
             if came.passed().is_none() {
                 Box::pin(away::tell_all(&app, &parts, &Bytes::new(), &principal)).await;
             }
@@ -214,7 +214,7 @@ fn session(
     token
         .to_str()
         .ok()
-        .and_then(|token| app.sealer.open(token, Timestamp::now()))
+        .and_then(|token| app.commons.sealer.open(token, Timestamp::now()))
         .filter(|session| {
             session.transport == Transport::Streamable
                 && session.belongs_to(principal, &target.scope)
@@ -242,7 +242,7 @@ fn initialize(
     let now = Timestamp::now();
     let home = app.fleet.own;
     let terms = Terms { transport: Transport::Streamable, version, capabilities, home };
-    let begun = app.sealer.begin(principal, scope, terms, now);
+    let begun = app.commons.sealer.begin(principal, scope, terms, now);
     let token = begun.and_then(|(_, token)| HeaderValue::from_str(&token).ok());
     let Some(mut token) = token else {
         return refuse(asked.id, INTERNAL_ERROR, "no session can be begun, try again");

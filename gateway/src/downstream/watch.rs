@@ -12,6 +12,7 @@ use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, result};
 use super::route::{self, Routed};
 use crate::upstream::{ClientKey, Ear, Subject, Upstream, Watched};
+use crate::worker::Shared;
 
 /// What comes of it.
 pub(super) enum Subscribing {
@@ -30,17 +31,17 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
         let message = "a subscription belongs to a session; POST initialize first";
         return Subscribing::Done(refuse(asked.id, INVALID_REQUEST, message));
     };
-    let published = app.table.load();
+    let published = app.commons.table.load();
     let upstream = published.upstreams.get(routed.server());
     let Some(upstream) = upstream.filter(|upstream| !upstream.keeps_each_apart()) else {
         return Subscribing::Passed(routed);
     };
-    let home = app.homes.of(session);
+    let home = app.commons.homes.of(session);
     let (Some(own), Some(shown)) = (routed.named(), uri(asked)) else {
         return Subscribing::Passed(routed);
     };
     let subject = Subject::Resource(own.into());
-    let watched = Watched::new(upstream.clone(), subject, asker.principal);
+    let watched = Watched::new(Arc::clone(upstream), subject, asker.principal);
     let watch = watched.watch(&shown, Ear::Session(Arc::downgrade(&home)));
     let kept = watch.is_some_and(|watch| home.watch(&shown, watch));
     Subscribing::Done(if kept {
@@ -51,7 +52,7 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
 }
 
 pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
-    let home = asker.client.session().and_then(|session| app.homes.get(session));
+    let home = asker.client.session().and_then(|session| app.commons.homes.get(session));
     let watched = home.as_ref().zip(uri(asked)).is_some_and(|(home, uri)| home.unwatch(&uri));
     if watched {
         return Subscribing::Done(result(asked.id, "{}"));
@@ -61,11 +62,11 @@ pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream
             if let Some((home, own)) = home.zip(routed.named()) {
                 home.unsubscribe(routed.server(), own);
             }
-            let published = app.table.load();
+            let published = app.commons.table.load();
             let upstream = published.upstreams.get(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);
             // Only a server that was told has to be told again.
-            let was_told = |upstream: &Arc<Upstream>| {
+            let was_told = |upstream: &Shared<Upstream>| {
                 upstream.leg_of(&key).is_some() || route::elsewhere(upstream, asker, app).is_some()
             };
             if upstream.is_some_and(was_told) {
@@ -86,7 +87,7 @@ pub(super) fn note(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) {
     } else if let Subscribing::Passed(routed) = subscribe(asked, asker, app)
         && let (Some(session), Some(own)) = (asker.client.session(), routed.named())
     {
-        app.homes.of(session).subscribe(routed.server().clone(), own);
+        app.commons.homes.of(session).subscribe(routed.server().clone(), own);
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn brief(app: Arc<Downstream>, stop: CancellationToken) {
 /// Tells a gateway all. False if it did not hear all of it.
 async fn tell(app: &Downstream, pod: &Pod) -> bool {
     let mut part = Part { fleet: &app.fleet, pod, text: Vec::new() };
-    for homes in app.homes.shared() {
+    for homes in app.commons.homes.shared() {
         for (session, home) in homes {
             if !part.add(&Fact::Set(home.settings(session))).await {
                 return false;
@@ -101,11 +101,11 @@ pub(super) fn learn(app: &Downstream, part: &[u8]) -> bool {
     for fact in facts {
         match fact {
             Fact::Set(settings) if app.tombstones.holds(settings.session()) => {}
-            Fact::Set(settings) => app.homes.of(settings.session()).adopt(settings),
+            Fact::Set(settings) => app.commons.homes.of(settings.session()).adopt(settings),
             Fact::Ended(session) => {
                 let session = SessionId::from_bytes(session);
                 app.tombstones.bury(session);
-                app.homes.forget(session);
+                app.commons.homes.forget(session);
             }
         }
     }

@@ -50,7 +50,7 @@ pub(crate) async fn serve(
             if learnt { reply::accepted() } else { refused(StatusCode::BAD_REQUEST, "unreadable") }
         }
         (courier::SAY, &Method::POST, Some(session)) => {
-            let home = app.homes.get(session);
+            let home = app.commons.homes.get(session);
             let said = home.is_some_and(|home| home.say(told));
             if said { reply::accepted() } else { refused(StatusCode::NOT_FOUND, "no such stream") }
         }
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
             }
         }
         (courier::TOOK, &Method::POST, Some(session)) => {
-            if let Some(home) = app.homes.get(session) {
+            if let Some(home) = app.commons.homes.get(session) {
                 home.disconnect();
             }
             reply::accepted()
@@ -99,7 +99,7 @@ async fn relayed(
 fn principal(app: &Downstream, opened: &Opened) -> Result<Option<Principal>, Response> {
     let Some(digest) = opened.letter.principal else { return Ok(None) };
     // Known there and not here: one of the two tables is older.
-    let known = app.table.load().snapshot.authenticate(&digest, Timestamp::now());
+    let known = app.commons.table.load().snapshot.authenticate(&digest, Timestamp::now());
     known.map(Some).map_err(|_| refused(StatusCode::CONFLICT, "this gateway does not know the key"))
 }
 

@@ -140,8 +140,8 @@ impl Fleet {
     ) -> Result<http::Response<upstream::Body>, NotRelayed> {
         let url = format!("http://{}{target}", pod.address);
         let url: Uri = url.parse().map_err(|_| NotRelayed::Unreached)?;
-        let mut request = Template::new(&url, None).request(method.clone(), body.clone());
-        *request.headers_mut() = headers;
+        let headers: Vec<_> = headers.iter().collect();
+        let request = Template::new(&url, None).request(method, &headers, body.clone());
         pod.http.send(request).await.map_err(|fault| match fault {
             Fault::Unreachable(reason) => {
                 tracing::debug!(address = %pod.address, reason, "another gateway is not reached");

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::gate::{Entrance, Gate, Place, Waiting};
 use super::supervisor::jittered;
 use crate::telemetry::Refusal;
+use crate::worker::Local;
 
 /// Before a call is sent again for the first time; each further time doubles it.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -18,7 +19,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// A call that was let through.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    upstream: Arc<Upstream>,
+    upstream: Local<Upstream>,
     /// `None` when the breaker needs to hear nothing more.
     pass: Option<Pass>,
     /// When the call was sent last.
@@ -29,23 +30,6 @@ pub(crate) struct Admission {
 }
 
 impl Upstream {
-    /// Lets a call through.
-    ///
-    /// # Errors
-    /// While the breaker is open.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, Fault> {
-        let entry = self.entry.load();
-        let now = self.now();
-        let (pass, turn) = self.breaker.admit(now).map_err(|wait| {
-            self.metrics.refused(Refusal::Open);
-            self.suspended(wait)
-        })?;
-        self.turned(turn, None);
-        self.budget.earn(entry.retries.budget_percent);
-        let (pass, place) = (Some(pass), None);
-        Ok(Admission { upstream: self.clone(), pass, began: now, place, retries: 0 })
-    }
-
     /// Milliseconds since it was made.
     fn now(&self) -> Millis {
         Millis::try_from(self.made.elapsed().as_millis()).unwrap_or(Millis::MAX)
@@ -134,6 +118,22 @@ impl Upstream {
 }
 
 impl Admission {
+    /// Lets a call through.
+    ///
+    /// # Errors
+    /// While the breaker is open.
+    pub(crate) fn to(upstream: &Local<Upstream>) -> Result<Self, Fault> {
+        let now = upstream.now();
+        let (pass, turn) = upstream.breaker.admit(now).map_err(|wait| {
+            upstream.metrics.refused(Refusal::Open);
+            upstream.suspended(wait)
+        })?;
+        upstream.turned(turn, None);
+        upstream.budget.earn(upstream.entry.load().retries.budget_percent);
+        let (pass, place) = (Some(pass), None);
+        Ok(Self { upstream: upstream.clone(), pass, began: now, place, retries: 0 })
+    }
+
     /// Takes a place among the calls under way, unless it has one or needs none. What comes back has
     /// to be waited for.
     ///

@@ -4,7 +4,7 @@
 //! wake-ups a call, which is more than everything else the gateway does with it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::connector::Connector;
 use super::fault::Fault;
 pub(crate) use super::request::{Request, Template};
 use crate::http1::Decoder;
-use crate::worker;
+use crate::worker::PerWorker;
 
 /// How long a connection takes new requests. A pod that is to end takes clients for 5 s more, in the
 /// first of which its Service comes to lead elsewhere: when it closes its idle connections, it has
@@ -28,10 +28,13 @@ const MAX_IDLE: usize = 256;
 
 /// The connections to one origin. Follows no redirect and uses no proxy.
 #[derive(Debug)]
-pub(crate) struct HttpClient {
+pub(crate) struct HttpClient(PerWorker<Arc<Lane>>);
+
+/// Those of one worker: its lock is free.
+#[derive(Debug)]
+struct Lane {
     connector: Connector,
-    /// By worker, so that the locks are free.
-    idle: Box<[Mutex<Idle>]>,
+    idle: Mutex<Idle>,
 }
 
 /// Connections that wait, the last one used at the end. Boxed: they move with every call.
@@ -42,23 +45,23 @@ pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Fau
 
 impl HttpClient {
     pub(crate) fn new(connector: Connector) -> Arc<Self> {
-        let idle = (0..=worker::count()).map(|_| Mutex::default()).collect();
-        Arc::new(Self { connector, idle })
+        let lane = || Arc::new(Lane { connector: connector.clone(), idle: Mutex::default() });
+        Arc::new(Self(PerWorker::new(lane)))
     }
 
     /// Sends a request. A connection that turns out to be closed before the request was written is
     /// replaced; nothing is ever written twice.
-    pub(crate) fn send(self: &Arc<Self>, request: Request) -> Sending {
-        let client = self.clone();
+    pub(crate) fn send(&self, request: Request) -> Sending {
+        let lane = self.0.here().clone();
         Box::pin(async move {
             loop {
-                let (mut connection, used) = match client.take() {
+                let (mut connection, used) = match lane.take() {
                     Some(connection) => (connection, true),
-                    None => (Box::new(Connection::new(client.connector.connect().await?)), false),
+                    None => (Box::new(Connection::new(lane.connector.connect().await?)), false),
                 };
                 match connection.exchange(&request).await {
                     Ok(Answer { response, decoder, persists }) => {
-                        let keeper = Keeper { connection, client, persists };
+                        let keeper = Keeper { connection, lane, persists };
                         return Ok(response.map(|()| Body { decoder, keeper: Some(keeper) }));
                     }
                     Err(Failure::Unsent(_)) if used => {}
@@ -70,19 +73,19 @@ impl HttpClient {
 
     /// Closes idle connections that are too old.
     pub(crate) fn sweep(&self) {
-        for idle in &self.idle {
-            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| connection.is_young());
+        for lane in self.0.iter() {
+            lane.idle().retain(|connection| connection.is_young());
         }
     }
+}
 
-    fn here(&self) -> Option<&Mutex<Idle>> {
-        // Threads that are no workers share the connections of control.
-        self.idle.get(worker::index()).or_else(|| self.idle.first())
+impl Lane {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<Box<Connection>> {
-        let mut idle = self.here()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         // The last one used is the least likely to be closed.
         while let Some(connection) = idle.pop() {
             if connection.is_young() {
@@ -93,8 +96,7 @@ impl HttpClient {
     }
 
     fn put(&self, connection: Box<Connection>) {
-        let Some(idle) = self.here() else { return };
-        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         if connection.is_young() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
@@ -113,7 +115,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 struct Keeper {
     connection: Box<Connection>,
-    client: Arc<HttpClient>,
+    lane: Arc<Lane>,
     /// It can serve again after the answer.
     persists: bool,
 }
@@ -141,9 +143,9 @@ impl Body {
     }
 
     fn give_back(&mut self) {
-        let Some(Keeper { mut connection, client, persists }) = self.keeper.take() else { return };
+        let Some(Keeper { mut connection, lane, persists }) = self.keeper.take() else { return };
         if persists && connection.settle() {
-            client.put(connection);
+            lane.put(connection);
         }
     }
 }

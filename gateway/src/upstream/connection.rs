@@ -69,7 +69,7 @@ impl Connection {
     pub(super) async fn exchange(&mut self, request: &Request) -> Result<Answer, Failure> {
         let quiet = std::future::poll_fn(|cx| Poll::Ready(self.poll_quiet(cx))).await;
         quiet.map_err(Failure::Unsent)?;
-        request.encode(&mut self.outgoing);
+        request.write(&mut self.outgoing);
         self.begun = false;
         self.interim = 0;
         let answered = std::future::poll_fn(|cx| self.poll_head(cx)).await;

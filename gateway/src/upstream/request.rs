@@ -20,13 +20,10 @@ struct Common {
     lines: Vec<u8>,
 }
 
-/// One request.
+/// One request, as it is written.
 #[derive(Debug)]
 pub(crate) struct Request {
-    method: Method,
-    common: Template,
-    /// Its own headers. One takes the place of a common one of the same name.
-    headers: HeaderMap,
+    head: Vec<u8>,
     body: Bytes,
 }
 
@@ -64,8 +61,38 @@ impl Template {
         self.with(header::ACCEPT, HeaderValue::from_static("text/event-stream"))
     }
 
-    pub(crate) fn request(&self, method: Method, body: Bytes) -> Request {
-        Request { method, common: self.clone(), headers: HeaderMap::new(), body }
+    /// A request with headers of its own, of which each takes the place of a common one of that name.
+    pub(crate) fn request(
+        &self,
+        method: &Method,
+        headers: &[(&HeaderName, &HeaderValue)],
+        body: Bytes,
+    ) -> Request {
+        let common = &*self.0;
+        let mut head = Vec::with_capacity(common.target.len() + common.lines.len() + 512);
+        head.put_slice(method.as_str().as_bytes());
+        head.put_u8(b' ');
+        head.put_slice(common.target.as_bytes());
+        head.put_slice(b" HTTP/1.1\r\n");
+        if headers.iter().any(|(name, _)| common.headers.contains_key(*name)) {
+            for (name, value) in &common.headers {
+                if headers.iter().all(|(own, _)| *own != name) {
+                    put_line(name, value, &mut head);
+                }
+            }
+        } else {
+            head.put_slice(&common.lines);
+        }
+        for (name, value) in headers {
+            put_line(name, value, &mut head);
+        }
+        if !body.is_empty() || *method != Method::GET {
+            head.put_slice(b"content-length: ");
+            head.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+            head.put_slice(b"\r\n");
+        }
+        head.put_slice(b"\r\n");
+        Request { head, body }
     }
 
     pub(crate) fn holds(&self, name: &HeaderName) -> bool {
@@ -74,35 +101,8 @@ impl Template {
 }
 
 impl Request {
-    pub(crate) const fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
-    }
-
-    /// The request as it is written.
-    pub(super) fn encode(&self, outgoing: &mut Outgoing) {
-        let (common, body) = (&*self.common.0, self.body.len());
-        let out = outgoing.buffer();
-        out.reserve(common.target.len() + common.lines.len() + 1024);
-        out.put_slice(self.method.as_str().as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(common.target.as_bytes());
-        out.put_slice(b" HTTP/1.1\r\n");
-        if self.headers.keys().any(|name| common.headers.contains_key(name)) {
-            let others =
-                common.headers.iter().filter(|(name, _)| !self.headers.contains_key(*name));
-            others.for_each(|(name, value)| put_line(name, value, out));
-        } else {
-            out.put_slice(&common.lines);
-        }
-        for (name, value) in &self.headers {
-            put_line(name, value, out);
-        }
-        if body > 0 || self.method != Method::GET {
-            out.put_slice(b"content-length: ");
-            out.put_slice(itoa::Buffer::new().format(body).as_bytes());
-            out.put_slice(b"\r\n");
-        }
-        out.put_slice(b"\r\n");
+    pub(super) fn write(&self, outgoing: &mut Outgoing) {
+        outgoing.buffer().put_slice(&self.head);
         outgoing.put(self.body.clone(), b"");
     }
 }

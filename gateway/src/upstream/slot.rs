@@ -50,7 +50,7 @@ impl ClientKey {
 
     fn with(principal: &Principal, who: Who) -> Self {
         // A server that is exposed to other tenants has clients of theirs.
-        let KeyEntry { namespace, name, .. } = &**principal.key;
+        let KeyEntry { namespace, name, .. } = &*principal.key;
         Self { tenant: namespace.clone(), key: name.clone(), who }
     }
 
@@ -87,6 +87,27 @@ pub(crate) struct Slot {
     /// Nobody comes back for its leg.
     given_up: AtomicBool,
     used: Mutex<Instant>,
+}
+
+/// Where a client's calls go.
+#[derive(Debug)]
+pub(crate) enum Seat {
+    /// Over the gateway's own leg, which its server holds.
+    Own,
+    /// Over that of the legacy era.
+    Legacy,
+    /// Over one of its own.
+    Apart(Arc<Slot>),
+}
+
+impl Seat {
+    pub(crate) fn slot<'a>(&'a self, upstream: &'a Upstream) -> &'a Arc<Slot> {
+        match self {
+            Self::Own => &upstream.own,
+            Self::Legacy => &upstream.legacy,
+            Self::Apart(slot) => slot,
+        }
+    }
 }
 
 /// Whose legs a slot holds.
@@ -130,8 +151,8 @@ impl Slot {
         broken: Option<&Arc<Leg>>,
     ) -> Result<Arc<Leg>, Fault> {
         if let Of::Awaiting(era, lodger) = &self.of {
-            let slot = upstream.find_place(*era, lodger).await?;
-            return slot.open_here(upstream, broken).await;
+            let seat = upstream.find_place(*era, lodger).await?;
+            return seat.slot(upstream).open_here(upstream, broken).await;
         }
         self.open_here(upstream, broken).await
     }

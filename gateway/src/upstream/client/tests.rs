@@ -35,7 +35,12 @@ async fn stage() -> Stage {
 
 impl Stage {
     fn send(&self, body: impl Into<Bytes>) -> Sending {
-        self.client.send(self.template.request(Method::POST, body.into()))
+        self.client.send(self.template.request(&Method::POST, &[], body.into()))
+    }
+
+    /// Connections that wait for a request.
+    fn idle(&self) -> usize {
+        self.client.0.iter().map(|lane| lane.idle().len()).sum()
     }
 
     async fn accept(&self) -> TcpStream {
@@ -99,9 +104,10 @@ async fn requests_on_one_connection_are_written_whole() {
     };
     let call = async {
         assert_eq!(answer(stage.send("one")).await.unwrap().1, "ok");
-        let mut request = stage.template.request(Method::DELETE, Bytes::new());
-        request.headers_mut().insert("accept", "text/plain".parse().unwrap());
-        request.headers_mut().insert("x-own", "yes".parse().unwrap());
+        let (accept, own) = (http::header::ACCEPT, "x-own".parse().unwrap());
+        let (plain, yes) = ("text/plain".parse().unwrap(), "yes".parse().unwrap());
+        let headers = [(&accept, &plain), (&own, &yes)];
+        let request = stage.template.request(&Method::DELETE, &headers, Bytes::new());
         assert_eq!(answer(stage.client.send(request)).await.unwrap().1, "ok");
     };
 
@@ -172,11 +178,10 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
         // What comes over another connection after that is seen after that.
         let (_client, _server) =
             tokio::join!(TcpStream::connect(stage.listener.local_addr().unwrap()), stage.accept());
-        let idle = stage.client.idle.iter().map(|idle| idle.lock().unwrap().len()).sum::<usize>();
-        assert_eq!(idle, 1);
+        assert_eq!(stage.idle(), 1);
 
         assert_eq!(stage.told(&[ANSWER]).await.unwrap().1, "ok");
-        stage.client.idle.iter().for_each(|idle| idle.lock().unwrap().clear());
+        stage.client.0.iter().for_each(|lane| lane.idle().clear());
     }
 }
 
@@ -212,8 +217,7 @@ async fn only_a_connection_with_nothing_left_on_it_serves_again() {
         let stage = stage().await;
         stage.told(&[answered]).await.unwrap();
 
-        let idle = stage.client.idle.iter().map(|idle| idle.lock().unwrap().len()).sum::<usize>();
-        assert_eq!(idle == 1, kept, "{}", String::from_utf8_lossy(answered));
+        assert_eq!(stage.idle() == 1, kept, "{}", String::from_utf8_lossy(answered));
     }
 }
 
@@ -230,7 +234,7 @@ async fn a_request_that_is_refused_half_way_is_answered() {
     let (told, _server) = tokio::join!(answer(stage.send(vec![b'x'; 32 << 20])), serve);
 
     assert_eq!(told, Ok((StatusCode::PAYLOAD_TOO_LARGE, Bytes::from("no"))));
-    assert!(stage.client.idle.iter().all(|idle| idle.lock().unwrap().is_empty()));
+    assert_eq!(stage.idle(), 0);
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ impl Stage {
 
     /// Which pod answers.
     async fn ask(&self, client: &Arc<HttpClient>) -> Result<String, Fault> {
-        let response = client.send(self.template.request(Method::POST, Bytes::new())).await?;
+        let response = client.send(self.template.request(&Method::POST, &[], Bytes::new())).await?;
         let pod = response.headers().get("x-pod").unwrap().to_str().unwrap().to_owned();
         response.into_body().release().await;
         Ok(pod)
