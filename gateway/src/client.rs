@@ -1,9 +1,9 @@
 //! Who is on the other side of a request, as far as servers need to know.
 
 use bytes::Bytes;
+use mcp::json::Json;
 use mcp::logging::Level;
 use mcp::{Era, modern};
-use serde_json::value::RawValue;
 
 use crate::peer::Tag;
 use crate::session::{Session, SessionId};
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// Whether a server may ask this of the client: what the protocol wants declared it declares.
-    pub(crate) fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+    pub(crate) fn may_be_asked(&self, method: &str, params: Option<Json<'_>>) -> bool {
         may_be_asked(self.capabilities(), method, params)
     }
 
@@ -99,7 +99,7 @@ impl Client {
 
 /// Whether a server may ask this of a client with these capabilities, as JSON text. What the
 /// protocol does not know needs not be declared.
-pub(crate) fn may_be_asked(capabilities: &str, method: &str, params: Option<&RawValue>) -> bool {
+pub(crate) fn may_be_asked(capabilities: &str, method: &str, params: Option<Json<'_>>) -> bool {
     let capabilities = serde_json::from_str(capabilities).ok();
     modern::required_capability(method, params).is_none()
         || modern::declares(capabilities, method, params)

@@ -199,7 +199,8 @@ impl Publisher {
     fn publish(&mut self) {
         let Pending { decisions, servers, rejected, listed } = std::mem::take(&mut self.pending);
         if decisions || rejected {
-            let Published { mut snapshot, mut upstreams, .. } = Published::clone(&self.table.load());
+            let Published { mut snapshot, mut upstreams, .. } =
+                Published::clone(&self.table.load());
             if decisions {
                 let next = Snapshot::build(&mut self.entries, &snapshot);
                 report(next.diagnostics(), snapshot.diagnostics());

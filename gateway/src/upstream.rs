@@ -12,6 +12,7 @@ use gateway_core::report::{ServerId, ServerReport, ServerState};
 use gateway_core::{Endpoint, ServerEntry};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use mcp::Era;
+use mcp::json::JsonBuf;
 use mcp::modern::declares_extension;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -403,7 +404,8 @@ impl Upstream {
     pub(crate) fn has_tasks(&self) -> bool {
         let leg = self.own.current().filter(|leg| leg.era() == Era::Modern);
         leg.is_some_and(|leg| {
-            declares_extension(leg.hello().capabilities.as_deref(), mcp::task::EXTENSION)
+            let capabilities = leg.hello().capabilities.as_ref().map(JsonBuf::as_json);
+            declares_extension(capabilities, mcp::task::EXTENSION)
         })
     }
 

@@ -13,8 +13,8 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use mcp::json::Json;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 pub use hash::DefinitionHash;
 pub(crate) use hash::fingerprint;
@@ -110,7 +110,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A definition that has no usable name or one that is taken; the catalog stays as it was.
-    pub fn add(&mut self, definition: &RawValue) -> Result<(), CatalogError> {
+    pub fn add(&mut self, definition: Json<'_>) -> Result<(), CatalogError> {
         let tool = Tool::parse(definition)?;
         take(Listed::Tool, &tool.name, &mut self.taken.tools)?;
         self.tools.push(tool);
@@ -121,7 +121,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A definition that has no usable name or one that is taken; the catalog stays as it was.
-    pub fn add_prompt(&mut self, definition: &RawValue) -> Result<(), CatalogError> {
+    pub fn add_prompt(&mut self, definition: Json<'_>) -> Result<(), CatalogError> {
         let prompt = Prompt::parse(definition)?;
         take(Listed::Prompt, &prompt.name, &mut self.taken.prompts)?;
         self.prompts.push(prompt);
@@ -132,7 +132,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A definition that has no usable `uri` or one that is taken; the catalog stays as it was.
-    pub fn add_resource(&mut self, definition: &RawValue) -> Result<(), CatalogError> {
+    pub fn add_resource(&mut self, definition: Json<'_>) -> Result<(), CatalogError> {
         let resource = Located::resource(definition)?;
         take(Listed::Resource, &resource.uri, &mut self.taken.resources)?;
         self.resources.push(resource);
@@ -144,7 +144,7 @@ impl Catalog {
     /// # Errors
     /// A definition that has no usable `uriTemplate` or one that is taken; the catalog stays as it
     /// was.
-    pub fn add_template(&mut self, definition: &RawValue) -> Result<(), CatalogError> {
+    pub fn add_template(&mut self, definition: Json<'_>) -> Result<(), CatalogError> {
         let template = Located::template(definition)?;
         take(Listed::Template, &template.uri, &mut self.taken.templates)?;
         self.templates.push(template);
@@ -155,11 +155,11 @@ impl Catalog {
     /// `instructions` and `serverInfo` as they stand in its answer.
     pub fn set_server(
         &mut self,
-        capabilities: Option<&RawValue>,
-        instructions: Option<&RawValue>,
-        server_info: Option<&RawValue>,
+        capabilities: Option<Json<'_>>,
+        instructions: Option<Json<'_>>,
+        server_info: Option<Json<'_>>,
     ) {
-        let keep = |raw: Option<&RawValue>| {
+        let keep = |raw: Option<Json<'_>>| {
             raw.filter(|raw| raw.get() != "null")
                 .map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
         };
@@ -257,14 +257,14 @@ fn take(listed: Listed, key: &str, taken: &mut HashSet<Box<str>>) -> Result<(), 
 }
 
 impl Advertised {
-    fn read(capabilities: &RawValue) -> Self {
+    fn read(capabilities: Json<'_>) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Fields<'a> {
             #[serde(borrow)]
-            prompts: Option<&'a RawValue>,
+            prompts: Option<Json<'a>>,
             #[serde(borrow)]
-            resources: Option<&'a RawValue>,
+            resources: Option<Json<'a>>,
         }
         let Fields { prompts, resources } =
             serde_json::from_str(capabilities.get()).unwrap_or_default();

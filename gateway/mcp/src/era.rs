@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
+use crate::json::Json;
 use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// The first revision without `initialize`.
 const FIRST_MODERN: &str = "2026-07-28";
@@ -23,7 +23,7 @@ impl Era {
     /// Tells the era of a request by its content: a modern `_meta`, the method only that era has,
     /// or a modern `MCP-Protocol-Version` header. `initialize` is legacy whatever the header says,
     /// unless its own `_meta` is modern.
-    pub fn of(method: &str, params: Option<&RawValue>, version_header: Option<&str>) -> Self {
+    pub fn of(method: &str, params: Option<Json<'_>>, version_header: Option<&str>) -> Self {
         let modern_meta = params.is_some_and(declares_version);
         let modern_header = version_header.is_some_and(|version| version >= FIRST_MODERN);
         if modern_meta || method == "server/discover" || (modern_header && method != "initialize") {
@@ -34,7 +34,7 @@ impl Era {
     }
 }
 
-fn declares_version(params: &RawValue) -> bool {
+fn declares_version(params: Json<'_>) -> bool {
     #[derive(Deserialize)]
     struct Params<'a> {
         #[serde(borrow, rename = "_meta")]
@@ -43,7 +43,7 @@ fn declares_version(params: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Meta<'a> {
         #[serde(borrow, rename = "io.modelcontextprotocol/protocolVersion")]
-        version: Option<&'a RawValue>,
+        version: Option<Json<'a>>,
     }
     // A search of the text first: only requests that mention the key are parsed for it.
     static KEY: LazyLock<Finder<'static>> =
@@ -71,7 +71,7 @@ mod tests {
             ("tools/call", "{}", Some("2026-07-28"), Era::Modern),
             ("tools/call", "{}", Some("2025-11-25"), Era::Legacy),
         ] {
-            let raw = serde_json::from_str::<&RawValue>(params).unwrap();
+            let raw = Json::parse(params).unwrap();
             assert_eq!(Era::of(method, Some(raw), header), era, "{method} {params} {header:?}");
         }
     }

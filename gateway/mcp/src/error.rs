@@ -1,8 +1,8 @@
 //! JSON-RPC error codes and answers. Performs no I/O.
 
+use crate::json::Json;
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::modern::SUPPORTED;
 use crate::object::{Change, change, member, raw};
@@ -39,7 +39,7 @@ pub const OVERLOADED: i32 = -33001;
 #[derive(Serialize)]
 struct ErrorResponse<'a> {
     jsonrpc: &'static str,
-    id: Option<&'a RawValue>,
+    id: Option<Json<'a>>,
     error: ErrorObject<'a>,
 }
 
@@ -48,7 +48,7 @@ struct ErrorObject<'a> {
     code: i32,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
+    data: Option<Json<'a>>,
 }
 
 /// An error answer as JSON. `id` is the JSON text of the request's id; without one (or with text
@@ -82,7 +82,7 @@ pub fn missing_capability(id: Option<&str>, required: &str, message: &str) -> By
 }
 
 /// The code of a raw `error`, if it has one.
-pub fn code(error: &RawValue) -> Option<i64> {
+pub fn code(error: Json<'_>) -> Option<i64> {
     member(error.get(), "code").and_then(|code| code.parse().ok())
 }
 
@@ -90,7 +90,7 @@ pub fn code(error: &RawValue) -> Option<i64> {
 ///
 /// 2026-07-28 forbids two older codes, and gives meaning to others that older servers could only use
 /// by chance (basic/index, error codes). Everything else stays.
-pub fn modern_error(message: &[u8], error: &RawValue) -> Vec<Edit<'static>> {
+pub fn modern_error(message: &[u8], error: Json<'_>) -> Vec<Edit<'static>> {
     const URL_MODE: &str = r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#;
     let code = match code(error) {
         Some(code) if code == i64::from(RESOURCE_NOT_FOUND) => INVALID_PARAMS,

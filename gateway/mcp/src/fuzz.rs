@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
+use crate::json::Json;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::header::{self, Headers, ParamHeaders};
-use crate::message::{MAX_DEPTH, Message, Outcome};
+use crate::json::MAX_DEPTH;
+use crate::message::{Message, Outcome};
 use crate::modern::{Envelope, Meta, VERSION, envelope_edits, strip_edits};
 use crate::object::{entries, raw};
 use crate::result::{Cache, ResultType, modern_additions, result_type, to_legacy, to_modern};
@@ -49,7 +50,7 @@ pub fn envelope(bytes: &[u8]) {
     }
 }
 
-fn call(bytes: &[u8], method: &str, params: Option<&RawValue>) {
+fn call(bytes: &[u8], method: &str, params: Option<Json<'_>>) {
     let _ = input::InputResponses::parse(params);
     let _ = subscription::stamp(bytes, params, "1");
     places(bytes, &task::in_params(method, params));
@@ -83,7 +84,7 @@ fn edited(bytes: &[u8], mut edits: Vec<Edit<'_>>) -> Bytes {
     out
 }
 
-fn places(bytes: &[u8], found: &[&RawValue]) {
+fn places(bytes: &[u8], found: &[Json<'_>]) {
     let edits = found
         .iter()
         .map(|found| Edit::replace(bytes, found.get().as_bytes(), b"\"x\""))

@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::object::{entries, raw};
@@ -111,7 +111,7 @@ pub fn name_member(method: &str) -> Option<&'static str> {
 }
 
 /// The raw value of the body that `Mcp-Name` repeats, if the method has one and the params too.
-pub fn expected_name<'a>(method: &str, params: Option<&'a RawValue>) -> Option<&'a RawValue> {
+pub fn expected_name<'a>(method: &str, params: Option<Json<'a>>) -> Option<Json<'a>> {
     let member = name_member(method)?;
     entries(params?.get()).find(|entry| entry.is(member)).and_then(|entry| raw(entry.value()))
 }
@@ -126,7 +126,7 @@ pub fn expected_name<'a>(method: &str, params: Option<&'a RawValue>) -> Option<&
 pub fn check(
     method: &str,
     version: Option<&str>,
-    name: Option<&RawValue>,
+    name: Option<Json<'_>>,
     headers: &Headers<'_>,
 ) -> Result<(), HeaderError> {
     if let Some(version) = version {

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::json::Json;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::members::members;
@@ -28,7 +28,7 @@ pub struct InputRequest<'a> {
     /// Such as `elicitation/create`.
     pub method: Cow<'a, str>,
     /// Raw parameters.
-    pub params: Option<&'a RawValue>,
+    pub params: Option<Json<'a>>,
 }
 
 /// What a server needs before it can answer.
@@ -37,7 +37,7 @@ pub struct InputRequired<'a> {
     /// In the order of the server; may be empty if there is a state.
     pub input_requests: Vec<InputRequest<'a>>,
     /// Raw string that the next try must repeat byte for byte.
-    pub request_state: Option<&'a RawValue>,
+    pub request_state: Option<Json<'a>>,
 }
 
 /// Why input cannot be asked for, or what came back cannot be used.
@@ -66,15 +66,15 @@ impl<'a> InputRequired<'a> {
     ///
     /// # Errors
     /// It is not of the shape that the protocol defines, or asks for too much.
-    pub fn parse(result: &'a RawValue) -> Result<Self, InputError> {
-        let [requests, state] = members(result.get(), &["inputRequests", "requestState"])?;
+    pub fn parse(result: Json<'a>) -> Result<Self, InputError> {
+        let [requests, state] = members(result, &["inputRequests", "requestState"])?;
         let state = state.filter(given);
         if state.is_some_and(|state| text(state).is_none()) {
             return Err(InputError::shape("`requestState` must be a string"));
         }
         let mut input_requests = Vec::new();
         for (key, request) in map(requests, "inputRequests")? {
-            let [method, params] = members(request.get(), &["method", "params"])?;
+            let [method, params] = members(request, &["method", "params"])?;
             let method = method
                 .and_then(text)
                 .ok_or_else(|| InputError::shape("an input request needs a `method`"))?;
@@ -91,7 +91,7 @@ impl<'a> InputRequired<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct InputResponses<'a> {
     /// Raw results by the key of the request they answer.
-    pub responses: Vec<(Cow<'a, str>, &'a RawValue)>,
+    pub responses: Vec<(Cow<'a, str>, Json<'a>)>,
     /// The state of the result that asked.
     pub request_state: Option<Cow<'a, str>>,
 }
@@ -101,9 +101,9 @@ impl<'a> InputResponses<'a> {
     ///
     /// # Errors
     /// They are not of the shape that the protocol defines, or too many.
-    pub fn parse(params: Option<&'a RawValue>) -> Result<Self, InputError> {
+    pub fn parse(params: Option<Json<'a>>) -> Result<Self, InputError> {
         let Some(params) = params.filter(given) else { return Ok(Self::default()) };
-        let [responses, state] = members(params.get(), &["inputResponses", "requestState"])?;
+        let [responses, state] = members(params, &["inputResponses", "requestState"])?;
         let request_state = match state.filter(given) {
             None => None,
             Some(state) => Some(
@@ -115,14 +115,14 @@ impl<'a> InputResponses<'a> {
 }
 
 fn map<'a>(
-    object: Option<&'a RawValue>,
+    object: Option<Json<'a>>,
     name: &str,
-) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, InputError> {
+) -> Result<Vec<(Cow<'a, str>, Json<'a>)>, InputError> {
     let Some(object) = object.filter(given) else { return Ok(Vec::new()) };
     if !object.get().starts_with('{') {
         return Err(InputError::shape(&format!("`{name}` must be an object")));
     }
-    let mut map: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::new();
+    let mut map: Vec<(Cow<'a, str>, Json<'a>)> = Vec::new();
     for entry in entries(object.get()) {
         let (Some(key), Some(value)) = (entry.name(), raw(entry.value())) else { continue };
         if map.len() >= MAX_REQUESTS {
@@ -136,7 +136,7 @@ fn map<'a>(
     Ok(map)
 }
 
-fn given(raw: &&RawValue) -> bool {
+fn given(raw: &Json<'_>) -> bool {
     raw.get() != "null"
 }
 
@@ -144,7 +144,7 @@ fn given(raw: &&RawValue) -> bool {
 ///
 /// Legacy clients know URL elicitations by an `elicitationId`, which modern servers no longer send:
 /// the request's id becomes it.
-pub fn request(id: &str, method: &str, params: Option<&RawValue>) -> Bytes {
+pub fn request(id: &str, method: &str, params: Option<Json<'_>>) -> Bytes {
     let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{}"#, quoted(method));
     let Some(params) = params else { return format!("{head}}}").into() };
     let text = params.get();
@@ -164,15 +164,15 @@ pub fn request(id: &str, method: &str, params: Option<&RawValue>) -> Bytes {
 /// replacing what stands there.
 pub fn retry_edits(
     message: &[u8],
-    params: &RawValue,
+    params: Json<'_>,
     responses: &[(&str, &str)],
-    request_state: Option<&RawValue>,
+    request_state: Option<Json<'_>>,
 ) -> Vec<Edit<'static>> {
     let edits = change(message, params.get(), &retry(responses, request_state));
     edits.into_iter().map(Edit::into_owned).collect()
 }
 
-fn retry<'a>(responses: &[(&str, &str)], state: Option<&'a RawValue>) -> [Change<'a>; 2] {
+fn retry<'a>(responses: &[(&str, &str)], state: Option<Json<'a>>) -> [Change<'a>; 2] {
     let mut object = String::from("{");
     for (key, response) in responses {
         let comma = if object.len() > 1 { "," } else { "" };
@@ -216,7 +216,7 @@ pub fn input_required(id: &str, requests: &[InputRequest<'_>], state: &str) -> B
 ///
 /// # Errors
 /// It asks for too much.
-pub fn url_elicitations(error: &RawValue) -> Result<Vec<InputRequest<'_>>, InputError> {
+pub fn url_elicitations(error: Json<'_>) -> Result<Vec<InputRequest<'_>>, InputError> {
     let mut requests = Vec::new();
     if crate::error::code(error) != Some(i64::from(crate::error::URL_ELICITATION_REQUIRED)) {
         return Ok(requests);
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    fn raw_of(text: &str) -> &RawValue {
+    fn raw_of(text: &str) -> Json<'_> {
         serde_json::from_str(text).unwrap()
     }
 

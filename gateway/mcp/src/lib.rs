@@ -13,6 +13,7 @@ pub mod error;
 pub mod fuzz;
 pub mod header;
 pub mod input;
+pub mod json;
 pub mod lifecycle;
 pub mod list;
 pub mod logging;
@@ -32,5 +33,6 @@ pub mod uri;
 pub mod version;
 
 pub use era::Era;
+pub use json::Json;
 pub use message::{Id, Message, ParseError};
 pub use version::ProtocolVersion;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 /// What we read of a client's `initialize`.
 #[derive(Debug, Deserialize)]
@@ -14,7 +14,7 @@ pub struct InitializeParams<'a> {
     pub protocol_version: Cow<'a, str>,
     /// Raw capabilities of the client.
     #[serde(borrow, default)]
-    pub capabilities: Option<&'a RawValue>,
+    pub capabilities: Option<Json<'a>>,
 }
 
 /// Name and version of a program.
@@ -35,13 +35,13 @@ pub struct ServerHello<'a> {
     pub protocol_version: Cow<'a, str>,
     /// Raw capabilities of the server.
     #[serde(borrow, default)]
-    pub capabilities: Option<&'a RawValue>,
+    pub capabilities: Option<Json<'a>>,
     /// Raw text for the model, about the server.
     #[serde(borrow, default)]
-    pub instructions: Option<&'a RawValue>,
+    pub instructions: Option<Json<'a>>,
     /// Raw name and version of who answers.
     #[serde(borrow, default)]
-    pub server_info: Option<&'a RawValue>,
+    pub server_info: Option<Json<'a>>,
 }
 
 impl ServerHello<'_> {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use crate::members::members;
 use crate::tool::text;
@@ -49,9 +49,9 @@ impl List {
 ///
 /// # Errors
 /// It is no string, or there are keys that another parser could take for others: see [`members`].
-pub fn cursor(params: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
+pub fn cursor(params: Option<Json<'_>>) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
     let Some(params) = params.filter(|params| params.get() != "null") else { return Ok(None) };
-    let [cursor, _] = members(params.get(), &["cursor", "_meta"])?;
+    let [cursor, _] = members(params, &["cursor", "_meta"])?;
     match cursor.filter(|cursor| cursor.get() != "null") {
         None => Ok(None),
         Some(cursor) => match text(cursor) {

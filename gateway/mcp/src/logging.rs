@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use crate::members::members;
 use crate::object::{member, unescape};
@@ -68,8 +68,8 @@ impl Level {
     ///
     /// # Errors
     /// No known level, or keys that another parser could take for others: see [`members`].
-    pub fn parse(params: &RawValue) -> Result<Self, serde_json::Error> {
-        let [level, _] = members(params.get(), &["level", "_meta"])?;
+    pub fn parse(params: Json<'_>) -> Result<Self, serde_json::Error> {
+        let [level, _] = members(params, &["level", "_meta"])?;
         let level = level.ok_or_else(|| serde_json::Error::missing_field("level"))?;
         text(level).and_then(|level| Self::from_wire(&level)).ok_or_else(|| {
             let known = Self::ALL.map(Self::as_str).join(", ");
@@ -113,7 +113,7 @@ impl fmt::Display for Level {
 }
 
 /// The level of a `notifications/message` with these raw params, if it names one that we know.
-pub fn level_of(params: Option<&RawValue>) -> Option<Level> {
+pub fn level_of(params: Option<Json<'_>>) -> Option<Level> {
     let level = member(params?.get(), "level").and_then(unescape)?;
     Level::from_wire(&level)
 }

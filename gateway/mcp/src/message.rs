@@ -2,17 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
+use crate::json::{Json, NotJson};
 
 use crate::members::members;
-use crate::object::end_of_string;
 use crate::tool::text;
-
-/// Deepest nesting of objects and arrays that is accepted.
-///
-/// 64: tool arguments seen in the wild stay under 12; parsers behind us often recurse, and their
-/// usual limit is 128.
-pub const MAX_DEPTH: u16 = 64;
 
 /// A JSON-RPC id as it stood: a string or a number, never `null` (MCP, basic/index).
 ///
@@ -26,7 +19,7 @@ impl<'a> Id<'a> {
         self.0
     }
 
-    fn parse(raw: &'a RawValue) -> Option<Self> {
+    fn parse(raw: Json<'a>) -> Option<Self> {
         let text = raw.get();
         matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then_some(Self(text))
     }
@@ -42,14 +35,14 @@ pub enum Message<'a> {
         /// For instance `tools/call`.
         method: Cow<'a, str>,
         /// Raw parameters.
-        params: Option<&'a RawValue>,
+        params: Option<Json<'a>>,
     },
     /// Expects no answer.
     Notification {
         /// For instance `notifications/cancelled`.
         method: Cow<'a, str>,
         /// Raw parameters.
-        params: Option<&'a RawValue>,
+        params: Option<Json<'a>>,
     },
     /// Answers a request.
     Response {
@@ -64,9 +57,9 @@ pub enum Message<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
     /// Raw `result`.
-    Result(&'a RawValue),
+    Result(Json<'a>),
     /// Raw `error`.
-    Error(&'a RawValue),
+    Error(Json<'a>),
 }
 
 /// Why bytes are not a message.
@@ -74,8 +67,11 @@ pub enum Outcome<'a> {
 #[non_exhaustive]
 pub enum ParseError {
     /// Not JSON: -32700.
+    #[error(transparent)]
+    Json(NotJson),
+    /// Not JSON either.
     #[error("malformed JSON: {0}")]
-    Json(#[source] serde_json::Error),
+    Text(#[from] std::str::Utf8Error),
     /// JSON, but not a JSON-RPC 2.0 message: -32600. Carries the id's JSON where there is one.
     #[error("not a JSON-RPC 2.0 message: {reason}")]
     Shape {
@@ -97,23 +93,27 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`ParseError::Json`] for bytes that are not JSON, [`ParseError::Shape`] for JSON that is
-    /// not one JSON-RPC 2.0 message or nests deeper than [`MAX_DEPTH`].
+    /// not one JSON-RPC 2.0 message or nests deeper than [`MAX_DEPTH`](crate::json::MAX_DEPTH).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        if nests_deeper_than(MAX_DEPTH, bytes) {
-            return Err(ParseError::shape(format!("nested deeper than {MAX_DEPTH} levels"), None));
+        let text = std::str::from_utf8(bytes)?;
+        let whole = Json::parse(text).map_err(|wrong| match wrong {
+            NotJson::TooDeep => ParseError::shape(wrong.to_string(), None),
+            NotJson::Malformed(_) => ParseError::Json(wrong),
+        })?;
+        if whole.get().starts_with('[') {
+            let reason = "batches are not supported, send one message a request";
+            return Err(ParseError::shape(reason, None));
         }
-        // Once for the whole message: from bytes, each raw part would be checked again.
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| ParseError::Json(serde::de::Error::custom(error)))?;
         let names = ["jsonrpc", "id", "method", "params", "result", "error"];
-        let members = members(text, &names).map_err(|error| classify(text, error))?;
+        let members =
+            members(whole, &names).map_err(|error| ParseError::shape(error.to_string(), None))?;
         Self::from_members(members)
     }
 
-    fn from_members(members: [Option<&'a RawValue>; 6]) -> Result<Self, ParseError> {
+    fn from_members(members: [Option<Json<'a>>; 6]) -> Result<Self, ParseError> {
         let [jsonrpc, raw_id, method, params, result, error] = members;
         // A `null` is as good as nothing, but for an id and for a result without an error.
-        let given = |raw: Option<&'a RawValue>| raw.filter(|raw| raw.get() != "null");
+        let given = |raw: Option<Json<'a>>| raw.filter(|raw| !raw.is_null());
         let (method, params, error) = (given(method), given(params), given(error));
         let result = if error.is_some() { given(result) } else { result };
         let id = raw_id.and_then(Id::parse);
@@ -143,43 +143,6 @@ impl<'a> Message<'a> {
             )),
         }
     }
-}
-
-/// JSON of another shape is the sender's mistake of another kind than no JSON at all.
-fn classify(text: &str, error: serde_json::Error) -> ParseError {
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return ParseError::Json(error);
-    }
-    if text.trim_start().starts_with('[') {
-        return ParseError::shape("batches are not supported, send one message a request", None);
-    }
-    ParseError::shape(error.to_string(), None)
-}
-
-/// Whether objects and arrays nest deeper than `limit`. Strings are skipped; what is not JSON
-/// gives some answer and no panic.
-fn nests_deeper_than(limit: u16, bytes: &[u8]) -> bool {
-    let limit = usize::from(limit);
-    // Fewer openings than the limit cannot exceed it: the usual case costs one fast pass.
-    if memchr::memchr2_iter(b'{', b'[', bytes).take(limit + 1).count() <= limit {
-        return false;
-    }
-    let (mut depth, mut at) = (0_usize, 0_usize);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => at = end_of_string(bytes, at + 1),
-            _ => {}
-        }
-        at += 1;
-    }
-    false
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use crate::members::members;
 use crate::object::{Change, change, entries, raw, unescape};
@@ -37,13 +37,13 @@ pub struct Meta<'a> {
     /// The revision of this request.
     pub protocol_version: Option<Cow<'a, str>>,
     /// Raw capabilities of the client, an object.
-    pub client_capabilities: Option<&'a RawValue>,
+    pub client_capabilities: Option<Json<'a>>,
     /// Raw name and version of the client.
-    pub client_info: Option<&'a RawValue>,
+    pub client_info: Option<Json<'a>>,
     /// The least severe log message that is wanted.
     pub log_level: Option<Cow<'a, str>>,
     /// Raw progress token, a string or a number.
-    pub progress_token: Option<&'a RawValue>,
+    pub progress_token: Option<Json<'a>>,
     /// W3C trace context (SEP-414).
     pub traceparent: Option<Cow<'a, str>>,
     /// W3C trace state.
@@ -56,9 +56,9 @@ impl<'a> Meta<'a> {
     /// # Errors
     /// `params` or `_meta` are no objects, a member has the wrong type, or keys that another parser
     /// could take for others: see [`members`].
-    pub fn parse(params: Option<&'a RawValue>) -> Result<Self, serde_json::Error> {
+    pub fn parse(params: Option<Json<'a>>) -> Result<Self, serde_json::Error> {
         let Some(params) = params.filter(given) else { return Ok(Self::default()) };
-        let [meta] = members(params.get(), &["_meta"])?;
+        let [meta] = members(params, &["_meta"])?;
         let Some(meta) = meta.filter(given) else { return Ok(Self::default()) };
         let names = [
             PROTOCOL_VERSION,
@@ -70,7 +70,7 @@ impl<'a> Meta<'a> {
             "tracestate",
         ];
         let [version, capabilities, info, level, token, parent, state] =
-            members(meta.get(), &names)?.map(|member| member.filter(given));
+            members(meta, &names)?.map(|member| member.filter(given));
         if capabilities.is_some_and(|raw| !raw.get().starts_with('{')) {
             return Err(wrong(CLIENT_CAPABILITIES, "an object"));
         }
@@ -101,12 +101,12 @@ impl<'a> Meta<'a> {
     }
 }
 
-fn given(raw: &&RawValue) -> bool {
+fn given(raw: &Json<'_>) -> bool {
     raw.get() != "null"
 }
 
 fn string<'a>(
-    value: Option<&'a RawValue>,
+    value: Option<Json<'a>>,
     name: &str,
 ) -> Result<Option<Cow<'a, str>>, serde_json::Error> {
     value.map(|value| text(value).ok_or_else(|| wrong(name, "a string"))).transpose()
@@ -148,8 +148,8 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// `params` with the envelope in its `_meta`; see [`envelope_edits`].
-pub fn envelope(params: Option<&RawValue>, with: &Envelope<'_>) -> Bytes {
-    let params = params.filter(given).map_or("{}", RawValue::get);
+pub fn envelope(params: Option<Json<'_>>, with: &Envelope<'_>) -> Bytes {
+    let params = params.filter(given).map_or("{}", Json::get);
     let mut edits = meta_edits(params.as_bytes(), params, &with.members());
     splice(params.as_bytes(), &mut edits)
 }
@@ -161,7 +161,7 @@ pub fn envelope(params: Option<&RawValue>, with: &Envelope<'_>) -> Bytes {
 /// `params` must be a part of `message` that [`Meta::parse`] accepts: it refuses keys that stand twice.
 pub fn envelope_edits(
     message: &[u8],
-    params: Option<&RawValue>,
+    params: Option<Json<'_>>,
     with: &Envelope<'_>,
 ) -> Vec<Edit<'static>> {
     request_meta_edits(message, params, &with.members())
@@ -170,7 +170,7 @@ pub fn envelope_edits(
 /// The edits of a whole message that set members of its `params._meta`.
 pub(crate) fn request_meta_edits(
     message: &[u8],
-    params: Option<&RawValue>,
+    params: Option<Json<'_>>,
     members: &[Change<'_>],
 ) -> Vec<Edit<'static>> {
     match params {
@@ -201,7 +201,7 @@ fn owned(edits: Vec<Edit<'_>>) -> Vec<Edit<'static>> {
 
 /// The edits of a whole message that remove the members of the modern envelope from its `_meta`, each
 /// with one comma, and nothing else: a modern client's request for a legacy server.
-pub fn strip_edits(message: &[u8], params: Option<&RawValue>) -> Vec<Edit<'static>> {
+pub fn strip_edits(message: &[u8], params: Option<Json<'_>>) -> Vec<Edit<'static>> {
     const GONE: [Change<'static>; 4] = [
         Change::remove(PROTOCOL_VERSION),
         Change::remove(CLIENT_CAPABILITIES),
@@ -223,8 +223,8 @@ enum Need {
 }
 
 impl Need {
-    fn of(method: &str, params: Option<&RawValue>) -> Option<Self> {
-        let params = params.map_or("", RawValue::get);
+    fn of(method: &str, params: Option<Json<'_>>) -> Option<Self> {
+        let params = params.map_or("", Json::get);
         match method {
             "elicitation/create" => {
                 let mode = entries(params).find(|entry| entry.is("mode"));
@@ -259,7 +259,7 @@ impl Need {
 
 /// Whether a client with these raw capabilities may be sent this request of a server. Of methods that
 /// the protocol does not define nothing is known: `false`.
-pub fn declares(capabilities: Option<&RawValue>, method: &str, params: Option<&RawValue>) -> bool {
+pub fn declares(capabilities: Option<Json<'_>>, method: &str, params: Option<Json<'_>>) -> bool {
     let (Some(capabilities), Some(need)) = (capabilities, Need::of(method, params)) else {
         return false;
     };
@@ -283,12 +283,12 @@ pub fn declares(capabilities: Option<&RawValue>, method: &str, params: Option<&R
 
 /// The capabilities, as JSON, that a client must declare to be sent this request of a server:
 /// `data.requiredCapabilities` of -32021. `None` if the protocol asks for none.
-pub fn required_capability(method: &str, params: Option<&RawValue>) -> Option<&'static str> {
+pub fn required_capability(method: &str, params: Option<Json<'_>>) -> Option<&'static str> {
     Need::of(method, params).map(Need::capability)
 }
 
 /// Whether a client declares an extension, such as `io.modelcontextprotocol/tasks`.
-pub fn declares_extension(capabilities: Option<&RawValue>, extension: &str) -> bool {
+pub fn declares_extension(capabilities: Option<Json<'_>>, extension: &str) -> bool {
     capabilities
         .and_then(|all| crate::object::member(all.get(), "extensions"))
         .and_then(|extensions| crate::object::member(extensions, extension))

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
+use crate::json::Json;
 
 use crate::splice::{Edit, offset_in};
 
@@ -54,7 +54,7 @@ pub fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The value as raw JSON.
-pub fn raw(text: &str) -> Option<&RawValue> {
+pub fn raw(text: &str) -> Option<Json<'_>> {
     serde_json::from_str(text).ok()
 }
 

@@ -1,7 +1,7 @@
 //! Resources on the wire. Performs no I/O.
 
+use crate::json::Json;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use crate::members::members;
 
@@ -10,7 +10,7 @@ use crate::members::members;
 #[derive(Debug)]
 pub struct UriParams<'a> {
     /// Raw `uri`.
-    pub uri: &'a RawValue,
+    pub uri: Json<'a>,
 }
 
 impl<'a> UriParams<'a> {
@@ -18,8 +18,8 @@ impl<'a> UriParams<'a> {
     ///
     /// # Errors
     /// No object, no `uri`, or keys that another parser could take for others: see [`members`].
-    pub fn parse(params: &'a RawValue) -> Result<Self, serde_json::Error> {
-        let [uri, _] = members(params.get(), &["uri", "_meta"])?;
+    pub fn parse(params: Json<'a>) -> Result<Self, serde_json::Error> {
+        let [uri, _] = members(params, &["uri", "_meta"])?;
         Ok(Self { uri: uri.ok_or_else(|| serde_json::Error::missing_field("uri"))? })
     }
 }

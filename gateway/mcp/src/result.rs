@@ -3,7 +3,7 @@
 //! Modern clients refuse results without a `resultType`, and lists without `ttlMs` and `cacheScope`.
 //! All changes are edits; what they do not touch stays byte for byte.
 
-use serde_json::value::RawValue;
+use crate::json::Json;
 
 use crate::members::members;
 use crate::modern::{SERVER_INFO, meta_edits};
@@ -38,7 +38,7 @@ impl ResultType {
 }
 
 /// Which kind a raw `result` is.
-pub fn result_type(result: &RawValue) -> ResultType {
+pub fn result_type(result: Json<'_>) -> ResultType {
     // Most results do not mention it: one search, as long as no key could hide in escapes.
     let bytes = result.get().as_bytes();
     if memchr::memmem::find(bytes, b"esultType").is_none()
@@ -50,7 +50,7 @@ pub fn result_type(result: &RawValue) -> ResultType {
         return ResultType::Complete;
     }
     // What another parser could read otherwise is no kind that we know.
-    let Ok([kind]) = members(result.get(), &["resultType"]) else { return ResultType::Other };
+    let Ok([kind]) = members(result, &["resultType"]) else { return ResultType::Other };
     let Some(kind) = kind.filter(|kind| kind.get() != "null") else { return ResultType::Complete };
     text(kind).map_or(ResultType::Other, |name| ResultType::of(&name))
 }
@@ -90,7 +90,7 @@ pub fn is_cacheable(method: &str) -> bool {
 /// `ttlMs` and `cacheScope`, each where it is missing. Results that are no objects stay.
 pub fn to_modern(
     message: &[u8],
-    result: &RawValue,
+    result: Json<'_>,
     method: &str,
     server_info: &str,
     cache: Cache,
@@ -140,7 +140,7 @@ pub fn modern_additions(method: &str, server_info: &str, cache: Cache) -> Vec<Ad
 
 /// The edits of a whole message that make its `result`, a part of it, one for a legacy client: without
 /// `resultType`.
-pub fn to_legacy(message: &[u8], result: &RawValue) -> Vec<Edit<'static>> {
+pub fn to_legacy(message: &[u8], result: Json<'_>) -> Vec<Edit<'static>> {
     change(message, result.get(), &[Change::remove("resultType")])
 }
 
@@ -157,7 +157,7 @@ mod tests {
 
     const INFO: &str = r#"{"name":"f"}"#;
 
-    fn edited(message: &str, edits: impl Fn(&[u8], &RawValue) -> Vec<Edit<'static>>) -> String {
+    fn edited(message: &str, edits: impl Fn(&[u8], Json<'_>) -> Vec<Edit<'static>>) -> String {
         let Ok(Message::Response { outcome: Outcome::Result(result), .. }) =
             Message::parse(message.as_bytes())
         else {

@@ -9,8 +9,8 @@
 
 use std::collections::VecDeque;
 
+use crate::json::Json;
 use bytes::{Buf, Bytes, BytesMut};
-use serde_json::value::RawValue;
 
 pub use error::ScanError;
 
@@ -509,7 +509,7 @@ impl Scanner {
             self.keep_id(&part)?;
             self.held.split().freeze()
         };
-        serde_json::from_slice::<&RawValue>(&id).map_err(|_| ScanError::InvalidId)?;
+        serde_json::from_slice::<Json<'_>>(&id).map_err(|_| ScanError::InvalidId)?;
         out.push_back(Piece::Id(id));
         self.state = State::AfterValue;
         Ok(())

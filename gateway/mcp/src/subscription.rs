@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::list::List;
 use crate::members::members;
@@ -48,8 +48,8 @@ impl<'a> Filter<'a> {
     ///
     /// # Errors
     /// There is none, it has the wrong shape, or more than [`MAX_ENTRIES`] of a kind.
-    pub fn parse(params: &'a RawValue) -> Result<Self, serde_json::Error> {
-        let [filter, _] = members(params.get(), &["notifications", "_meta"])?;
+    pub fn parse(params: Json<'a>) -> Result<Self, serde_json::Error> {
+        let [filter, _] = members(params, &["notifications", "_meta"])?;
         let filter = filter.ok_or_else(|| serde_json::Error::missing_field("notifications"))?;
         let filter: Self = serde_json::from_str(filter.get())?;
         if filter.resource_subscriptions.len().max(filter.task_ids.len()) > MAX_ENTRIES {
@@ -96,12 +96,12 @@ pub fn closed(id: &str) -> Bytes {
 
 /// The notification with the id of the stream it is sent on, whatever id it had. `params` is a part of
 /// it; `id` as in [`acknowledged`].
-pub fn stamp(notification: &[u8], params: Option<&RawValue>, id: &str) -> Bytes {
+pub fn stamp(notification: &[u8], params: Option<Json<'_>>, id: &str) -> Bytes {
     splice(notification, &mut stamp_edits(notification, params, id))
 }
 
 /// The edits that [`stamp`] makes.
-pub fn stamp_edits(notification: &[u8], params: Option<&RawValue>, id: &str) -> Vec<Edit<'static>> {
+pub fn stamp_edits(notification: &[u8], params: Option<Json<'_>>, id: &str) -> Vec<Edit<'static>> {
     request_meta_edits(notification, params, &[Change::set(SUBSCRIPTION_ID, id)])
 }
 

@@ -1,7 +1,7 @@
 //! Where the ids of tasks stand, in the tasks of 2025-11-25 and in the extension
 //! `io.modelcontextprotocol/tasks` (SEP-2663). Performs no I/O.
 
-use serde_json::value::RawValue;
+use crate::json::Json;
 
 use crate::object::{elements, member, raw};
 use crate::result::{ResultType, result_type};
@@ -18,7 +18,7 @@ pub fn capability() -> String {
 pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
 /// All raw task ids in the params of a message with this method.
-pub fn in_params<'a>(method: &str, params: Option<&'a RawValue>) -> Vec<&'a RawValue> {
+pub fn in_params<'a>(method: &str, params: Option<Json<'a>>) -> Vec<Json<'a>> {
     let Some(text) = mentioned(params) else { return Vec::new() };
     let mut ids = Vec::new();
     match method {
@@ -38,7 +38,7 @@ pub fn in_params<'a>(method: &str, params: Option<&'a RawValue>) -> Vec<&'a RawV
 }
 
 /// All raw task ids in the `result` of a request with this method.
-pub fn in_result<'a>(method: &str, result: &'a RawValue) -> Vec<&'a RawValue> {
+pub fn in_result<'a>(method: &str, result: Json<'a>) -> Vec<Json<'a>> {
     let Some(text) = mentioned(Some(result)) else { return Vec::new() };
     let mut ids = Vec::new();
     match method {
@@ -56,12 +56,12 @@ pub fn in_result<'a>(method: &str, result: &'a RawValue) -> Vec<&'a RawValue> {
 }
 
 /// The text, if a key could be a task's id or its plural: one search.
-fn mentioned(value: Option<&RawValue>) -> Option<&str> {
+fn mentioned(value: Option<Json<'_>>) -> Option<&str> {
     let text = value?.get();
     memchr::memmem::find(text.as_bytes(), b"\"taskId").map(|_| text)
 }
 
-fn with_related<'a>(mut ids: Vec<&'a str>, text: &'a str) -> Vec<&'a RawValue> {
+fn with_related<'a>(mut ids: Vec<&'a str>, text: &'a str) -> Vec<Json<'a>> {
     let related = member(text, "_meta").and_then(|meta| member(meta, RELATED_TASK));
     ids.extend(related.and_then(|task| member(task, "taskId")));
     ids.into_iter().filter_map(raw).collect()
@@ -71,8 +71,8 @@ fn with_related<'a>(mut ids: Vec<&'a str>, text: &'a str) -> Vec<&'a RawValue> {
 mod tests {
     use super::*;
 
-    fn found(ids: Vec<&RawValue>) -> String {
-        ids.into_iter().map(RawValue::get).collect::<Vec<_>>().join(" ")
+    fn found(ids: Vec<Json<'_>>) -> String {
+        ids.into_iter().map(Json::get).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

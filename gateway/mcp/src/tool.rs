@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
 use serde::Deserialize;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use crate::Id;
 use crate::members::members;
@@ -14,9 +14,9 @@ use crate::object::unescape;
 #[derive(Debug)]
 pub struct CallParams<'a> {
     /// Raw `name`.
-    pub name: &'a RawValue,
+    pub name: Json<'a>,
     /// Raw progress token, if progress is wanted.
-    pub progress_token: Option<&'a RawValue>,
+    pub progress_token: Option<Json<'a>>,
 }
 
 impl<'a> CallParams<'a> {
@@ -24,13 +24,13 @@ impl<'a> CallParams<'a> {
     ///
     /// # Errors
     /// No object, no `name`, or keys that another parser could take for others: see [`members`].
-    pub fn parse(params: &'a RawValue) -> Result<Self, serde_json::Error> {
-        let [name, _, meta] = members(params.get(), &["name", "arguments", "_meta"])?;
+    pub fn parse(params: Json<'a>) -> Result<Self, serde_json::Error> {
+        let [name, _, meta] = members(params, &["name", "arguments", "_meta"])?;
         let name = name.ok_or_else(|| serde_json::Error::missing_field("name"))?;
-        let given = |raw: &&RawValue| raw.get() != "null";
+        let given = |raw: &Json<'_>| raw.get() != "null";
         let progress_token = match meta.filter(given) {
             Some(meta) => {
-                let [token] = members(meta.get(), &["progressToken"])?;
+                let [token] = members(meta, &["progressToken"])?;
                 let token = token.filter(given);
                 if token.is_some_and(|token| token.get().starts_with(['{', '[', 't', 'f'])) {
                     return Err(serde_json::Error::custom(
@@ -51,7 +51,7 @@ impl<'a> CallParams<'a> {
 pub struct CancelledParams<'a> {
     /// Raw id of the request to cancel.
     #[serde(borrow)]
-    pub request_id: &'a RawValue,
+    pub request_id: Json<'a>,
 }
 
 /// What we read of `notifications/progress`.
@@ -60,11 +60,11 @@ pub struct CancelledParams<'a> {
 pub struct ProgressParams<'a> {
     /// Raw token of the request that is under way.
     #[serde(borrow)]
-    pub progress_token: &'a RawValue,
+    pub progress_token: Json<'a>,
 }
 
 /// The text of a raw JSON string; `None` when it is not one.
-pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub fn text(raw: Json<'_>) -> Option<Cow<'_, str>> {
     unescape(raw.get())
 }
 
@@ -96,7 +96,7 @@ mod tests {
             ("7", None),
             (r#"{"a":1}"#, None),
         ] {
-            let raw = serde_json::from_str::<&RawValue>(json).unwrap();
+            let raw = Json::parse(json).unwrap();
             assert_eq!(text(raw).as_deref(), expected, "{json}");
         }
     }

@@ -1,13 +1,13 @@
 //! Where URIs of resources stand in what a server says, so that those of several servers can be kept
 //! apart. Performs no I/O.
 
-use serde_json::value::RawValue;
+use crate::json::Json;
 
 use crate::object::{elements, member, raw, unescape};
 
 /// All raw URIs in the `result` of a request with this method, or in the params of a notification with
 /// it, in order. One search, if there are none.
-pub fn uris<'a>(value: &'a RawValue, method: &str) -> Vec<&'a RawValue> {
+pub fn uris<'a>(value: Json<'a>, method: &str) -> Vec<Json<'a>> {
     let text = value.get();
     let key: &[u8] = match method {
         "resources/read"
@@ -72,7 +72,7 @@ fn in_tool<'a>(tool: &'a str, found: &mut Vec<&'a str>) {
     found.extend(member(meta, "ui/resourceUri"));
 }
 
-fn strings<'a>(found: &[&'a str]) -> Vec<&'a RawValue> {
+fn strings<'a>(found: &[&'a str]) -> Vec<Json<'a>> {
     found.iter().filter(|uri| uri.starts_with('"')).filter_map(|uri| raw(uri)).collect()
 }
 
@@ -125,7 +125,7 @@ mod tests {
             ("ping", r#"{"uri":"no"}"#.to_owned(), ""),
         ] {
             let value = serde_json::from_str(&value).unwrap();
-            let found: Vec<_> = uris(value, method).into_iter().map(RawValue::get).collect();
+            let found: Vec<_> = uris(value, method).into_iter().map(Json::get).collect();
             assert_eq!(found.join(" "), expected, "{method}");
         }
     }

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use gateway_core::Principal;
 use mcp::error::error_response;
 use mcp::input::{self, InputRequest, InputRequired};
+use mcp::json::{Json, JsonBuf};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::{Era, Message, modern};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -42,7 +42,7 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// Tells one request from another, by its method and all parameters but those that change when it
 /// is sent again.
-pub(crate) fn digest(method: &str, params: Option<&RawValue>) -> Request {
+pub(crate) fn digest(method: &str, params: Option<Json<'_>>) -> Request {
     let mut context = Context::new(&SHA256);
     context.update(method.as_bytes());
     for member in params.into_iter().flat_map(|params| mcp::object::entries(params.get())) {
@@ -68,7 +68,7 @@ pub(super) struct Held {
     /// JSON text of the server's id.
     id: Bytes,
     method: String,
-    params: Option<Box<RawValue>>,
+    params: Option<JsonBuf>,
 }
 
 /// Answers of a modern client, by their keys, as JSON.
@@ -102,7 +102,7 @@ impl Call {
         bytes: &Bytes,
         id: Id<'_>,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
         leg: &Arc<Leg>,
     ) -> Option<Event> {
         match &self.caller.client {
@@ -135,7 +135,7 @@ impl Call {
                         key: format!("{method}-{}", self.rounds + self.held.len() + 1),
                         id: Bytes::copy_from_slice(id.as_json().as_bytes()),
                         method: method.to_owned(),
-                        params: params.map(ToOwned::to_owned),
+                        params: params.map(JsonBuf::from),
                     });
                     self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
                     return None;
@@ -148,12 +148,13 @@ impl Call {
 
     /// Bytes of what a server asked a modern client.
     fn held(&self) -> usize {
-        let size = |held: &Held| held.params.as_ref().map_or(0, |params| params.get().len());
+        let size =
+            |held: &Held| held.params.as_ref().map_or(0, |params| params.as_json().get().len());
         self.held.iter().map(size).sum()
     }
 
-    fn capabilities(&self) -> Option<Box<RawValue>> {
-        RawValue::from_string(self.caller.client.capabilities().to_owned()).ok()
+    fn capabilities(&self) -> Option<Json<'_>> {
+        Json::parse(self.caller.client.capabilities()).ok()
     }
 
     /// The result that tells a modern client which input is required, to be sent again with `state`.
@@ -164,7 +165,7 @@ impl Call {
             .map(|held| InputRequest {
                 key: held.key.as_str().into(),
                 method: held.method.as_str().into(),
-                params: held.params.as_deref(),
+                params: held.params.as_ref().map(JsonBuf::as_json),
             })
             .collect();
         input::input_required(self.client_id().unwrap_or("null"), &requests, state)
@@ -205,7 +206,7 @@ impl Call {
     }
 
     /// Asks a legacy client what a modern server wants to know.
-    pub(super) fn ask_client(&mut self, bytes: &Bytes, result: &RawValue) -> Event {
+    pub(super) fn ask_client(&mut self, bytes: &Bytes, result: Json<'_>) -> Event {
         let required = match InputRequired::parse(result) {
             Ok(required) => required,
             Err(error) => return self.fail(&Fault::Garbage(error.to_string())),
@@ -216,7 +217,8 @@ impl Call {
         }
         let state = required.request_state.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
         let home = self.caller.client.session().map(|session| self.commons.homes.of(session));
-        let capabilities = self.capabilities();
+        let capabilities = self.capabilities().map(JsonBuf::from);
+        let capabilities = capabilities.as_ref().map(JsonBuf::as_json);
         let (sender, answers) = mpsc::channel(input::MAX_REQUESTS);
         let mut asking = Asking {
             answers,
@@ -227,9 +229,8 @@ impl Call {
             _large: (bytes.len() > WHOLE).then(|| bytes.clone()),
         };
         for InputRequest { key, method, params } in required.input_requests {
-            let Some(home) = home
-                .as_ref()
-                .filter(|_| modern::declares(capabilities.as_deref(), &method, params))
+            let Some(home) =
+                home.as_ref().filter(|_| modern::declares(capabilities, &method, params))
             else {
                 return self.fail(&Fault::Unknowable("input that this client does not give"));
             };

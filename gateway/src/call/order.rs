@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp::header::{self, ParamHeaders};
 use mcp::input;
+use mcp::json::Json;
 use mcp::logging::Level;
 use mcp::modern::{self, Envelope};
 use mcp::object::{Change, change};
@@ -14,7 +15,6 @@ use mcp::result::{Cache, modern_additions};
 use mcp::scan::Addition;
 use mcp::splice::{Edit, splice};
 use mcp::{Era, Message};
-use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::upstream::implementation;
@@ -156,7 +156,7 @@ impl Order {
     }
 
     /// The raw parameters of the client's message.
-    pub(crate) fn params(&self) -> Option<&RawValue> {
+    pub(crate) fn params(&self) -> Option<Json<'_>> {
         match Message::parse(&self.message) {
             Ok(Message::Request { params, .. }) => params,
             _ => None,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gateway_core::Scope;
 use mcp::error::{HEADER_MISMATCH, modern_error};
 use mcp::input::{InputRequest, input_required, url_elicitations};
+use mcp::json::Json;
 use mcp::logging::{self, Level};
 use mcp::message::{Id, Outcome as Answered};
 use mcp::modern::quoted;
@@ -18,7 +19,6 @@ use mcp::task::{in_params, in_result};
 use mcp::tool::{CancelledParams, ProgressParams, is_own};
 use mcp::uri::uris;
 use mcp::{Era, Message};
-use serde_json::value::RawValue;
 
 use super::{Call, Caller, Event, Stage, US};
 use crate::client::Client;
@@ -162,7 +162,7 @@ impl Call {
         &mut self,
         bytes: &Bytes,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
         leg: &Arc<Leg>,
         id: u64,
     ) -> Option<Event> {
@@ -218,7 +218,7 @@ impl Call {
     }
 
     /// Ids of tasks as the client knows them.
-    fn seal_tasks(&self, bytes: &Bytes, ids: Vec<&RawValue>) -> Vec<Edit<'static>> {
+    fn seal_tasks(&self, bytes: &Bytes, ids: Vec<Json<'_>>) -> Vec<Edit<'static>> {
         if ids.is_empty() {
             return Vec::new();
         }

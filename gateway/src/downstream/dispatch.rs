@@ -6,9 +6,9 @@ use bytes::Bytes;
 use gateway_core::{Principal, Scope};
 use mcp::Era;
 use mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, OVERLOADED, error_response};
+use mcp::json::Json;
 use mcp::logging::{self, Level};
 use mcp::message::Id;
-use serde_json::value::RawValue;
 
 use super::Downstream;
 use super::list::List;
@@ -25,7 +25,7 @@ pub(super) struct Asked<'a> {
     pub(super) message: &'a Bytes,
     pub(super) id: Id<'a>,
     pub(super) method: &'a str,
-    pub(super) params: Option<&'a RawValue>,
+    pub(super) params: Option<Json<'a>>,
 }
 
 /// From whom and through which URL.

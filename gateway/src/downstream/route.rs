@@ -9,12 +9,12 @@ use mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, RESOURCE_NOT_FOUND, UPSTREAM, missing_capability,
 };
 use mcp::header::{ParamHeaders, expected_name};
+use mcp::json::Json;
 use mcp::members::members;
 use mcp::modern::{Meta, declares_extension, quoted};
 use mcp::splice::Edit;
 use mcp::tool::{CallParams, text};
 use mcp::{Era, task};
-use serde_json::value::RawValue;
 
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, shortened};
@@ -65,7 +65,7 @@ impl Routed {
     }
 
     /// Names something that the client knows as `shown`, which stands at `raw`.
-    fn naming(mut self, asked: &Asked<'_>, raw: &RawValue, shown: &str, own: &str) -> Self {
+    fn naming(mut self, asked: &Asked<'_>, raw: Json<'_>, shown: &str, own: &str) -> Self {
         if shown != own
             && let Some(at) = place(asked, raw.get())
         {
@@ -75,8 +75,8 @@ impl Routed {
         self
     }
 
-    fn with_token(mut self, asked: &Asked<'_>, token: Option<&RawValue>) -> Self {
-        self.token = token.map(RawValue::get).and_then(|token| {
+    fn with_token(mut self, asked: &Asked<'_>, token: Option<Json<'_>>) -> Self {
+        self.token = token.map(Json::get).and_then(|token| {
             Some((asked.message.slice_ref(token.as_bytes()), place(asked, token)?))
         });
         self
@@ -144,7 +144,7 @@ pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed,
     let ([reference], token) = read(asked, &["ref"])?;
     let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
     let reference = reference.ok_or_else(|| invalid("completion/complete needs a `ref`"))?;
-    let [kind, name, uri] = members(reference.get(), &["type", "name", "uri"])
+    let [kind, name, uri] = members(reference, &["type", "name", "uri"])
         .map_err(|error| invalid(&format!("`ref`: {}", shortened(&error.to_string()))))?;
     let tenant = &asker.principal.tenant;
     let mut routed = match kind.and_then(text).as_deref() {
@@ -251,21 +251,21 @@ pub(super) fn other(asked: &Asked<'_>, asker: &Asker<'_>) -> Option<Routed> {
 fn read<'a, const N: usize>(
     asked: &Asked<'a>,
     names: &[&'static str; N],
-) -> Result<([Option<&'a RawValue>; N], Option<&'a RawValue>), Bytes> {
+) -> Result<([Option<Json<'a>>; N], Option<Json<'a>>), Bytes> {
     let invalid = |error: serde_json::Error| {
         let message = format!("{}: {}", asked.method, shortened(&error.to_string()));
         refuse(asked.id, INVALID_PARAMS, &message)
     };
-    let found = asked.params.map_or(Ok([None; N]), |params| members(params.get(), names));
+    let found = asked.params.map_or(Ok([None; N]), |params| members(params, names));
     let meta = Meta::parse(asked.params).map_err(invalid)?;
     Ok((found.map_err(invalid)?, meta.progress_token))
 }
 
 fn required<'a>(
     asked: &Asked<'_>,
-    raw: Option<&'a RawValue>,
+    raw: Option<Json<'a>>,
     name: &str,
-) -> Result<(&'a RawValue, Cow<'a, str>), Bytes> {
+) -> Result<(Json<'a>, Cow<'a, str>), Bytes> {
     raw.and_then(|raw| Some((raw, text(raw)?))).ok_or_else(|| {
         let message = format!("{} needs a `{name}`, a string", asked.method);
         refuse(asked.id, INVALID_PARAMS, &message)

@@ -167,7 +167,8 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
         Ok(found) => found,
         Err(response) => return response,
     };
-    let body = match read_body(&parts, body, &came, &principal.key.account, &app.commons.room).await {
+    let body = match read_body(&parts, body, &came, &principal.key.account, &app.commons.room).await
+    {
         Ok(body) => body,
         Err(response) => return response,
     };

@@ -9,13 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use mcp::error::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, error_response};
+use mcp::json::Json;
 use mcp::lifecycle::InitializeParams;
 use mcp::message::Id;
 use mcp::modern::VERSION;
 use mcp::tool::CancelledParams;
 use mcp::{Era, Message, ParseError, ProtocolVersion};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::away::{self, Answered};
 use super::body::Body;
@@ -267,12 +267,12 @@ fn no_server() -> Response {
 
 /// The version a client asks for, or the one we offer instead, and what the client can do.
 pub(super) fn requested(
-    params: Option<&RawValue>,
+    params: Option<Json<'_>>,
 ) -> Result<(ProtocolVersion, Bytes), Cow<'static, str>> {
     let params: Option<InitializeParams<'_>> =
         params.and_then(|params| serde_json::from_str(params.get()).ok());
     let params = params.ok_or("initialize needs a `protocolVersion`")?;
-    let capabilities = params.capabilities.map_or("", RawValue::get);
+    let capabilities = params.capabilities.map_or("", Json::get);
     if capabilities.len() > MAX_CAPABILITIES {
         let limit = format!("`capabilities` are longer than the limit of {MAX_CAPABILITIES} bytes");
         return Err(limit.into());
@@ -301,7 +301,7 @@ pub(super) fn notified(
     principal: &Principal,
     session: SessionId,
     body: &Bytes,
-    (method, params): (&str, Option<&RawValue>),
+    (method, params): (&str, Option<Json<'_>>),
 ) {
     match method {
         "notifications/cancelled" => cancel(app, session, body, params),
@@ -318,7 +318,7 @@ pub(super) fn notified(
 }
 
 /// Passes a cancellation on to the call it means.
-fn cancel(app: &Downstream, session: SessionId, body: &Bytes, params: Option<&RawValue>) {
+fn cancel(app: &Downstream, session: SessionId, body: &Bytes, params: Option<Json<'_>>) {
     let params: Option<CancelledParams<'_>> =
         params.and_then(|params| serde_json::from_str(params.get()).ok());
     if let Some(params) = params {
@@ -376,7 +376,7 @@ fn unwrap(body: &Bytes) -> Bytes {
     #[derive(Deserialize)]
     struct Wrapped<'a> {
         #[serde(borrow)]
-        request: &'a RawValue,
+        request: Json<'a>,
     }
     // serde reads a list as an object without names, which would make a batch of one a request.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {

@@ -92,6 +92,6 @@ pub(super) fn note(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) {
 }
 
 fn uri<'a>(asked: &Asked<'a>) -> Option<Cow<'a, str>> {
-    let [uri] = members(asked.params?.get(), &["uri"]).ok()?;
+    let [uri] = members(asked.params?, &["uri"]).ok()?;
     text(uri?)
 }

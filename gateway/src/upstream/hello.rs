@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use mcp::ProtocolVersion;
+use mcp::json::{Json, JsonBuf};
 use mcp::lifecycle::{Implementation, ServerHello};
 use mcp::modern::{self, Envelope};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::fault::Fault;
 use super::own::{request, result_of};
@@ -27,9 +27,9 @@ pub(super) struct Hello {
     pub(super) speaks_legacy: bool,
     pub(super) server_name: String,
     pub(super) server_version: String,
-    pub(super) capabilities: Option<Box<RawValue>>,
-    pub(super) instructions: Option<Box<RawValue>>,
-    pub(super) server_info: Option<Box<RawValue>>,
+    pub(super) capabilities: Option<JsonBuf>,
+    pub(super) instructions: Option<JsonBuf>,
+    pub(super) server_info: Option<JsonBuf>,
 }
 
 impl Default for Hello {
@@ -79,7 +79,7 @@ pub(super) fn request_of(capabilities: &str, id: u64, method: &str, params: &str
         client_info: Some(&us),
         log_level: None,
     };
-    let params = serde_json::from_str::<&RawValue>(params).ok();
+    let params = Json::parse(params).ok();
     let params = modern::envelope(params, &envelope);
     request(id, method, &String::from_utf8_lossy(&params))
 }
@@ -93,7 +93,7 @@ pub(super) fn method_header(method: &'static str) -> Vec<(HeaderName, HeaderValu
 pub(super) fn hello(answer: &[u8]) -> Result<Hello, Fault> {
     let result = result_of(answer)?;
     let hello: ServerHello<'_> =
-        serde_json::from_str(result).map_err(|error| Fault::misshapen(&error))?;
+        serde_json::from_str(result.get()).map_err(|error| Fault::misshapen(&error))?;
     let version = ProtocolVersion::from_wire(&hello.protocol_version)
         .ok_or_else(|| Fault::Garbage("an unknown protocol version".to_owned()))?;
     let (name, version_text) = hello.server();
@@ -115,11 +115,11 @@ pub(super) fn discovered(answer: &[u8]) -> Result<Hello, Fault> {
     struct Discovered<'a> {
         supported_versions: Vec<String>,
         #[serde(borrow, default)]
-        capabilities: Option<&'a RawValue>,
+        capabilities: Option<Json<'a>>,
         #[serde(borrow, default)]
-        instructions: Option<&'a RawValue>,
+        instructions: Option<Json<'a>>,
         #[serde(borrow, default, rename = "_meta")]
-        meta: Option<&'a RawValue>,
+        meta: Option<Json<'a>>,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -128,7 +128,7 @@ pub(super) fn discovered(answer: &[u8]) -> Result<Hello, Fault> {
         version: String,
     }
     let found: Discovered<'_> =
-        serde_json::from_str(result_of(answer)?).map_err(|error| Fault::misshapen(&error))?;
+        serde_json::from_str(result_of(answer)?.get()).map_err(|error| Fault::misshapen(&error))?;
     if !found.supported_versions.iter().any(|version| version == modern::VERSION) {
         return Err(Fault::Garbage("no protocol version that we speak".to_owned()));
     }
@@ -153,8 +153,8 @@ const MAX_NAME: usize = 128;
 /// told, and each leg keeps them.
 const MAX_TEXT: usize = 64 * 1024;
 
-fn short(raw: &RawValue) -> Option<Box<RawValue>> {
-    (raw.get().len() <= MAX_TEXT).then(|| raw.to_owned())
+fn short(json: Json<'_>) -> Option<JsonBuf> {
+    (json.get().len() <= MAX_TEXT).then(|| json.into())
 }
 
 fn shortened(text: &str, limit: usize) -> String {

@@ -288,17 +288,16 @@ impl Leg {
 
     /// Whether the server says that it has a feature.
     pub(super) fn offers(&self, feature: &str) -> bool {
-        let capabilities = self.hello.capabilities.as_deref();
-        capabilities.is_some_and(|all| mcp::object::member(all.get(), feature).is_some())
+        let capabilities = self.hello.capabilities.as_ref();
+        capabilities.is_some_and(|all| all.as_json().member(feature).is_some())
     }
 
     /// Whether the server says that it announces when a list changes.
     pub(super) fn announces(&self, feature: &str) -> bool {
-        let capabilities = self.hello.capabilities.as_deref();
+        let capabilities = self.hello.capabilities.as_ref();
         capabilities
-            .and_then(|all| mcp::object::member(all.get(), feature))
-            .and_then(|part| mcp::object::member(part, "listChanged"))
-            .is_some_and(|announces| announces == "true")
+            .and_then(|all| all.as_json().member(feature)?.member("listChanged"))
+            .is_some_and(|announces| announces.get() == "true")
     }
 
     /// Which era the server is spoken to in.

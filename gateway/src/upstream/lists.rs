@@ -9,10 +9,10 @@ use gateway_core::{Catalog, CatalogError};
 use mcp::Era;
 use mcp::error::METHOD_NOT_FOUND;
 use mcp::header::ParamHeaders;
+use mcp::json::{Json, JsonBuf};
 use mcp::members::members;
 use mcp::tool::text;
 use serde::de::Error;
-use serde_json::value::RawValue;
 
 use super::Upstream;
 use super::fault::Fault;
@@ -31,7 +31,7 @@ struct List {
     method: &'static str,
     feature: &'static str,
     member: &'static str,
-    add: fn(&mut Catalog, &RawValue) -> Result<(), CatalogError>,
+    add: fn(&mut Catalog, Json<'_>) -> Result<(), CatalogError>,
 }
 
 const LISTS: [List; 4] = [
@@ -73,7 +73,9 @@ impl LeftOut {
 pub(super) async fn list_over(upstream: &Arc<Upstream>, leg: &Leg) -> Result<Catalog, Fault> {
     let mut catalog = Catalog::default();
     let Hello { capabilities, instructions, server_info, .. } = leg.hello();
-    catalog.set_server(capabilities.as_deref(), instructions.as_deref(), server_info.as_deref());
+    let [capabilities, instructions, server_info] =
+        [capabilities, instructions, server_info].map(|said| said.as_ref().map(JsonBuf::as_json));
+    catalog.set_server(capabilities, instructions, server_info);
     let (mut size, mut left_out) = (0, LeftOut::default());
     for list in &LISTS {
         // Many servers of tools alone name no features of theirs.
@@ -135,9 +137,9 @@ async fn read(
 
 /// The definitions of a page, and where the next one begins.
 fn page<'a>(
-    result: &'a str,
+    result: Json<'a>,
     member: &'static str,
-) -> Result<(Vec<&'a RawValue>, Option<String>), serde_json::Error> {
+) -> Result<(Vec<Json<'a>>, Option<String>), serde_json::Error> {
     let [definitions, next] = members(result, &[member, "nextCursor"])?;
     let definitions = definitions.ok_or_else(|| serde_json::Error::missing_field(member))?;
     Ok((serde_json::from_str(definitions.get())?, next.and_then(text).map(Cow::into_owned)))
@@ -145,7 +147,7 @@ fn page<'a>(
 
 /// A client of 2026-07-28 must not use a tool whose arguments cannot be sent as headers as it wants
 /// (basic/transports/streamable-http, custom headers).
-fn usable(leg: &Leg, list: &List, definition: &RawValue) -> Result<(), String> {
+fn usable(leg: &Leg, list: &List, definition: Json<'_>) -> Result<(), String> {
     if leg.era() == Era::Legacy || list.feature != "tools" {
         return Ok(());
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_core::{Principal, Scope, ServerEntry};
+use mcp::json::Json;
 use mcp::splice::{Edit, splice};
 use mcp::tool::text;
-use serde_json::value::RawValue;
 
 use super::slot::ClientKey;
 use crate::client::Client;
@@ -103,7 +103,7 @@ impl Sight {
         server: &ServerEntry,
         bytes: &Bytes,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
     ) -> Bytes {
         let ids = mcp::task::in_params(method, params);
         if ids.is_empty() {
@@ -119,7 +119,7 @@ impl Sight {
         &self,
         server: &ServerEntry,
         bytes: &[u8],
-        value: &RawValue,
+        value: Json<'_>,
         method: &str,
     ) -> Vec<Edit<'static>> {
         exposed(bytes, mcp::uri::uris(value, method), |own| match self.expose(server, own) {
@@ -141,10 +141,10 @@ impl Sight {
 /// that it knows as the server does.
 pub(crate) fn exposed(
     bytes: &[u8],
-    uris: Vec<&RawValue>,
+    uris: Vec<Json<'_>>,
     expose: impl Fn(&str) -> Option<String>,
 ) -> Vec<Edit<'static>> {
-    let edit = |raw: &RawValue| {
+    let edit = |raw: Json<'_>| {
         let shown = expose(&text(raw)?)?;
         let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
         Some(Edit::owned(place, mcp::modern::quoted(&shown).into_bytes()))
@@ -158,9 +158,9 @@ pub(crate) fn sealed(
     server: &ServerId,
     principal: &Principal,
     bytes: &[u8],
-    ids: Vec<&RawValue>,
+    ids: Vec<Json<'_>>,
 ) -> Vec<Edit<'static>> {
-    let seal = |raw: &RawValue| {
+    let seal = |raw: Json<'_>| {
         let place = Edit::replace(bytes, raw.get().as_bytes(), b"")?.range();
         let sealed = sealer.seal_task(server, &text(raw)?, principal)?;
         Some(Edit::owned(place, mcp::modern::quoted(&sealed).into_bytes()))

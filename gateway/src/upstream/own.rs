@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mcp::Message;
 use mcp::error::INTERNAL_ERROR;
+use mcp::json::Json;
 use mcp::message::Outcome;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::exchange::{Exchange, Item};
@@ -19,9 +19,9 @@ pub(crate) fn request(id: u64, method: &str, params: &str) -> Bytes {
 }
 
 /// The raw `result` of an answer.
-pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
+pub(crate) fn result_of(answer: &[u8]) -> Result<Json<'_>, Fault> {
     match Message::parse(answer) {
-        Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result.get()),
+        Ok(Message::Response { outcome: Outcome::Result(result), .. }) => Ok(result),
         Ok(Message::Response { outcome: Outcome::Error(error), .. }) => {
             Err(Fault::Refused(code(error)))
         }
@@ -32,7 +32,7 @@ pub(crate) fn result_of(answer: &[u8]) -> Result<&str, Fault> {
 
 /// The code of an error. Its text is the server's and may repeat the credential that it was shown:
 /// it goes into no log and to no client.
-fn code(error: &RawValue) -> i64 {
+fn code(error: Json<'_>) -> i64 {
     #[derive(Deserialize)]
     struct Coded {
         code: i64,

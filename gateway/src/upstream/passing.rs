@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mcp::message::MAX_DEPTH;
+use mcp::json::MAX_DEPTH;
 use mcp::scan::{Addition, Kind, Names, Piece, Scanner};
 
 use super::exchange::{Item, WHOLE};

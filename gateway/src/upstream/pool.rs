@@ -51,7 +51,8 @@ impl Pool {
                 (_, Some(entry)) => {
                     let started = self.start(entry);
                     // The map is copied once for a table, and only if servers come or go.
-                    let old = Arc::make_mut(&mut self.upstreams).insert(id.clone(), Shared::new(&started));
+                    let old = Arc::make_mut(&mut self.upstreams)
+                        .insert(id.clone(), Shared::new(&started));
                     if let Some(old) = old {
                         old.stop.cancel();
                     }

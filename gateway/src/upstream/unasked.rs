@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use mcp::Message;
+use mcp::json::Json;
 use mcp::logging;
 use mcp::message::Id;
 use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::{CancelledParams, text};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::Upstream;
@@ -99,7 +99,7 @@ impl Unasked {
         upstream: &Arc<Upstream>,
         bytes: &Bytes,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
     ) {
         match method {
             "notifications/tools/list_changed"
@@ -146,7 +146,7 @@ impl Unasked {
         &self,
         upstream: &Upstream,
         bytes: &Bytes,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
     ) -> Option<Bytes> {
         let lodger = self.lodger.as_ref()?;
         let uri = UriParams::parse(params?).ok()?.uri;
@@ -161,7 +161,7 @@ impl Unasked {
     }
 
     /// A server takes back what it asked.
-    fn withdrawn(&self, bytes: &Bytes, params: Option<&RawValue>) -> Option<Bytes> {
+    fn withdrawn(&self, bytes: &Bytes, params: Option<Json<'_>>) -> Option<Bytes> {
         let params: CancelledParams<'_> = serde_json::from_str(params?.get()).ok()?;
         let (home, leg) = (self.home()?, self.leg.get()?.upgrade()?);
         withdraw(home, &leg, bytes, params.request_id)
@@ -173,7 +173,7 @@ impl Unasked {
         bytes: &Bytes,
         id: Id<'_>,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
     ) {
         let Some(leg) = self.leg.get().and_then(Weak::upgrade) else { return };
         if method != "ping"
@@ -204,7 +204,7 @@ impl Unasked {
         leg.decline(upstream, id.as_json(), method);
     }
 
-    fn may_be_asked(&self, method: &str, params: Option<&RawValue>) -> bool {
+    fn may_be_asked(&self, method: &str, params: Option<Json<'_>>) -> bool {
         let capabilities = self.lodger.as_ref().map(|lodger| &lodger.capabilities[..]);
         let capabilities = capabilities.and_then(|text| std::str::from_utf8(text).ok());
         may_be_asked(capabilities.unwrap_or_default(), method, params)
@@ -231,7 +231,7 @@ pub(crate) fn withdraw(
     home: &Home,
     leg: &Arc<Leg>,
     bytes: &Bytes,
-    request: &RawValue,
+    request: Json<'_>,
 ) -> Option<Bytes> {
     let number = home.asked(leg, request.get().as_bytes())?;
     home.withdraw(number);

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use gateway_core::{Namespace, Principal, ServerEntry};
+use mcp::json::Json;
 use mcp::modern::quoted;
 use mcp::resource::UriParams;
 use mcp::splice::{Edit, splice};
 use mcp::tool::text;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc};
 
 use super::Upstream;
@@ -169,7 +169,7 @@ impl Watchers {
     }
 
     /// Passes the news of a resource on to all who watch it.
-    pub(super) fn tell(&self, bytes: &Bytes, params: Option<&RawValue>) {
+    pub(super) fn tell(&self, bytes: &Bytes, params: Option<Json<'_>>) {
         if bytes.len() > MAX_NEWS {
             return;
         }
@@ -193,13 +193,13 @@ impl Watchers {
         &self,
         server: &ServerEntry,
         bytes: &Bytes,
-        params: Option<&RawValue>,
+        params: Option<Json<'_>>,
     ) {
         let ids = mcp::task::in_params(TASKS, params);
-        let Some(own) = ids.first().and_then(|id| text(id)) else { return };
+        let Some(own) = ids.first().and_then(|id| text(*id)) else { return };
         for (ear, shown) in self.who_watch(&Subject::Task((*own).into())) {
             let shown = quoted(&shown);
-            let of_task = ids.iter().filter(|id| text(id).is_some_and(|id| id == own));
+            let of_task = ids.iter().filter(|id| text(**id).is_some_and(|id| id == own));
             let mut edits: Vec<Edit<'_>> = of_task
                 .filter_map(|id| Edit::replace(bytes, id.get().as_bytes(), shown.as_bytes()))
                 .collect();

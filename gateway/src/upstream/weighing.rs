@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mcp::message::MAX_DEPTH;
+use mcp::json::MAX_DEPTH;
 use mcp::scan::{Piece, Scanner};
 
 use super::fault::Fault;

@@ -3,17 +3,17 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use mcp::json::Json;
 use mcp::splice::{Edit, splice};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 /// Raw JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Definition(Bytes);
 
 impl Definition {
-    pub(super) fn new(raw: &RawValue) -> Self {
+    pub(super) fn new(raw: Json<'_>) -> Self {
         Self(Bytes::copy_from_slice(raw.get().as_bytes()))
     }
 
@@ -23,7 +23,7 @@ impl Definition {
     }
 
     /// Where a part of it stands that was read from it.
-    pub(super) fn at(&self, part: &RawValue) -> Option<Range<usize>> {
+    pub(super) fn at(&self, part: Json<'_>) -> Option<Range<usize>> {
         let (start, end) = Edit::replace(&self.0, part.get().as_bytes(), b"")?.range();
         Some(start..end)
     }
@@ -49,6 +49,6 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A field that is `null` is there all the same: a second one beside it would make two.
 pub(super) fn even_null<'de, D: Deserializer<'de>>(
     field: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(field).map(Some)
+) -> Result<Option<Json<'de>>, D::Error> {
+    Json::deserialize(field).map(Some)
 }

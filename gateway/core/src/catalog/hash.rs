@@ -4,9 +4,9 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use mcp::json::Json;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::hex;
 
@@ -41,11 +41,11 @@ impl DefinitionHash {
 const MAX_DEPTH: usize = 32;
 
 /// Values stay raw: a number may have more digits than any type of ours.
-fn digest(value: &RawValue, depth: usize, to: &mut Context) -> Result<(), serde_json::Error> {
+fn digest(value: Json<'_>, depth: usize, to: &mut Context) -> Result<(), serde_json::Error> {
     let text = value.get();
     match text.as_bytes().first() {
         Some(b'[') if depth > 0 => {
-            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            let items: Vec<Json<'_>> = serde_json::from_str(text)?;
             to.update(b"[");
             for item in items {
                 digest(item, depth - 1, to)?;
@@ -76,7 +76,7 @@ fn digest(value: &RawValue, depth: usize, to: &mut Context) -> Result<(), serde_
 }
 
 /// The members of an object in the order they stand.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct Members<'a>(Vec<(String, Json<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use mcp::json::Json;
 use mcp::tool::text;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::definition::{Definition, even_null, quoted};
 use super::{CatalogError, Listed};
@@ -21,13 +21,13 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    pub(super) fn parse(raw: &RawValue) -> Result<Self, CatalogError> {
+    pub(super) fn parse(raw: Json<'_>) -> Result<Self, CatalogError> {
         #[derive(Deserialize)]
         struct Fields<'a> {
             #[serde(borrow)]
-            name: &'a RawValue,
+            name: Json<'a>,
             #[serde(borrow, default, deserialize_with = "even_null")]
-            title: Option<&'a RawValue>,
+            title: Option<Json<'a>>,
         }
         let definition = Definition::new(raw);
         let (name, name_at, has_title) = {
@@ -66,23 +66,23 @@ pub struct Located {
 }
 
 impl Located {
-    pub(super) fn resource(raw: &RawValue) -> Result<Self, CatalogError> {
+    pub(super) fn resource(raw: Json<'_>) -> Result<Self, CatalogError> {
         #[derive(Deserialize)]
         struct Fields<'a> {
             #[serde(borrow)]
-            uri: &'a RawValue,
+            uri: Json<'a>,
         }
         Self::parse(Listed::Resource, raw, |json| {
             serde_json::from_slice(json).map(|Fields { uri }| uri)
         })
     }
 
-    pub(super) fn template(raw: &RawValue) -> Result<Self, CatalogError> {
+    pub(super) fn template(raw: Json<'_>) -> Result<Self, CatalogError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Fields<'a> {
             #[serde(borrow)]
-            uri_template: &'a RawValue,
+            uri_template: Json<'a>,
         }
         Self::parse(Listed::Template, raw, |json| {
             serde_json::from_slice(json).map(|Fields { uri_template }| uri_template)
@@ -91,8 +91,8 @@ impl Located {
 
     fn parse(
         listed: Listed,
-        raw: &RawValue,
-        uri_of: impl for<'a> Fn(&'a [u8]) -> serde_json::Result<&'a RawValue>,
+        raw: Json<'_>,
+        uri_of: impl for<'a> Fn(&'a [u8]) -> serde_json::Result<Json<'a>>,
     ) -> Result<Self, CatalogError> {
         let definition = Definition::new(raw);
         let (uri, uri_at) = {
@@ -117,7 +117,7 @@ impl Located {
 /// What an item of a list is known by, and where it stands.
 pub(super) fn key(
     listed: Listed,
-    raw: &RawValue,
+    raw: Json<'_>,
     definition: &Definition,
 ) -> Result<(Box<str>, Range<usize>), CatalogError> {
     let key = text(raw).filter(|key| !key.is_empty()).map(|key| Box::from(&*key));

@@ -1,8 +1,8 @@
 //! A catalog as it is stored and sent. Performs no I/O.
 
 use bytes::Bytes;
+use mcp::json::Json;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{Catalog, CatalogError, Located, Prompt};
 
@@ -11,19 +11,19 @@ use super::{Catalog, CatalogError, Located, Prompt};
 #[serde(rename_all = "camelCase")]
 struct Stored<'a> {
     #[serde(borrow)]
-    tools: Vec<&'a RawValue>,
+    tools: Vec<Json<'a>>,
     #[serde(borrow, default)]
-    prompts: Vec<&'a RawValue>,
+    prompts: Vec<Json<'a>>,
     #[serde(borrow, default)]
-    resources: Vec<&'a RawValue>,
+    resources: Vec<Json<'a>>,
     #[serde(borrow, default)]
-    templates: Vec<&'a RawValue>,
+    templates: Vec<Json<'a>>,
     #[serde(borrow, default)]
-    capabilities: Option<&'a RawValue>,
+    capabilities: Option<Json<'a>>,
     #[serde(borrow, default)]
-    instructions: Option<&'a RawValue>,
+    instructions: Option<Json<'a>>,
     #[serde(borrow, default)]
-    server_info: Option<&'a RawValue>,
+    server_info: Option<Json<'a>>,
 }
 
 impl Catalog {
@@ -70,7 +70,7 @@ impl Catalog {
     pub fn from_json(json: &[u8]) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
         if json.trim_ascii_start().starts_with(b"[") {
-            let tools: Vec<&RawValue> =
+            let tools: Vec<Json<'_>> =
                 serde_json::from_slice(json).map_err(CatalogError::Stored)?;
             tools.into_iter().try_for_each(|definition| catalog.add(definition))?;
             return Ok(catalog);

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn raw(json: &str) -> Box<RawValue> {
-    serde_json::from_str(json).unwrap()
+fn raw(json: &str) -> Json<'_> {
+    Json::parse(json).unwrap()
 }
 
 fn parse(json: &str) -> Tool {
-    Tool::parse(&raw(json)).unwrap()
+    Tool::parse(raw(json)).unwrap()
 }
 
 const fn named(name: &str) -> Change<'_> {
@@ -79,8 +79,8 @@ fn the_hash_is_of_what_a_definition_says() {
 #[test]
 fn a_catalog_is_stored_as_it_was() {
     let mut catalog = Catalog::default();
-    catalog.add(&raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
-    catalog.add(&raw(r#"{"name":"b"}"#)).unwrap();
+    catalog.add(raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
+    catalog.add(raw(r#"{"name":"b"}"#)).unwrap();
 
     let read = Catalog::from_json(&catalog.to_json()).unwrap();
 
@@ -93,7 +93,7 @@ fn a_catalog_is_stored_as_it_was() {
 #[test]
 fn definitions_without_a_name_and_duplicates_are_refused() {
     let mut catalog = Catalog::default();
-    catalog.add(&raw(r#"{"name":"a"}"#)).unwrap();
+    catalog.add(raw(r#"{"name":"a"}"#)).unwrap();
 
     for json in [
         r#"{"name":"a"}"#,
@@ -106,7 +106,7 @@ fn definitions_without_a_name_and_duplicates_are_refused() {
         "[]",
         "7",
     ] {
-        assert!(catalog.add(&raw(json)).is_err(), "{json}");
+        assert!(catalog.add(raw(json)).is_err(), "{json}");
     }
     assert_eq!(catalog.tools().len(), 1);
 }
@@ -128,10 +128,10 @@ fn hints_tell_whether_a_call_may_be_sent_twice() {
 }
 
 fn add_all(catalog: &mut Catalog) {
-    catalog.add(&raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
-    catalog.add_prompt(&raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
-    catalog.add_resource(&raw(r#"{"x":1.0, "uri":"x:\/\/a","name":"A"}"#)).unwrap();
-    catalog.add_template(&raw(r#"{"uriTemplate":"x://{a}" }"#)).unwrap();
+    catalog.add(raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
+    catalog.add_prompt(raw(r#"{ "name":"a", "x":1.0 }"#)).unwrap();
+    catalog.add_resource(raw(r#"{"x":1.0, "uri":"x:\/\/a","name":"A"}"#)).unwrap();
+    catalog.add_template(raw(r#"{"uriTemplate":"x://{a}" }"#)).unwrap();
 }
 
 #[test]
@@ -139,13 +139,13 @@ fn everything_a_server_says_is_stored_as_it_was() {
     let mut catalog = Catalog::default();
     add_all(&mut catalog);
     catalog.set_server(
-        Some(&raw(r#"{"prompts":{}, "x":1.0}"#)),
-        Some(&raw(r#""\u0041sk.""#)),
-        Some(&raw(r#"{"name":"s", "version":"1"}"#)),
+        Some(raw(r#"{"prompts":{}, "x":1.0}"#)),
+        Some(raw(r#""\u0041sk.""#)),
+        Some(raw(r#"{"name":"s", "version":"1"}"#)),
     );
 
     let json = catalog.to_json();
-    let read = Catalog::from_json(&json).unwrap();
+    let read = Catalog::from_json(json).unwrap();
 
     assert_eq!(read, catalog);
     assert_eq!((read.hash(), read.whole_hash()), (catalog.hash(), catalog.whole_hash()));
@@ -183,10 +183,10 @@ fn each_list_has_names_of_its_own_and_none_twice() {
     ] {
         let json = raw(json);
         let added = match listed {
-            Listed::Tool => catalog.add(&json),
-            Listed::Prompt => catalog.add_prompt(&json),
-            Listed::Resource => catalog.add_resource(&json),
-            Listed::Template => catalog.add_template(&json),
+            Listed::Tool => catalog.add(json),
+            Listed::Prompt => catalog.add_prompt(json),
+            Listed::Resource => catalog.add_resource(json),
+            Listed::Template => catalog.add_template(json),
         };
 
         let error = added.unwrap_err().to_string();
@@ -198,7 +198,7 @@ fn each_list_has_names_of_its_own_and_none_twice() {
 #[test]
 fn the_hash_is_of_tools_and_the_whole_hash_of_everything() {
     let mut tools = Catalog::default();
-    tools.add(&raw(r#"{"name":"a", "x":1.0}"#)).unwrap();
+    tools.add(raw(r#"{"name":"a", "x":1.0}"#)).unwrap();
     let mut whole = Catalog::default();
     add_all(&mut whole);
     assert_eq!(tools.hash(), whole.hash());

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mcp::header::ParamHeaders;
+use mcp::json::Json;
 use mcp::tool::text;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::definition::{Definition, even_null, quoted};
 use super::item::key;
@@ -36,15 +36,15 @@ pub struct Tool {
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(borrow)]
-    name: &'a RawValue,
+    name: Json<'a>,
     #[serde(borrow, default, deserialize_with = "even_null")]
-    description: Option<&'a RawValue>,
+    description: Option<Json<'a>>,
     #[serde(borrow, default, deserialize_with = "even_null")]
-    title: Option<&'a RawValue>,
+    title: Option<Json<'a>>,
     #[serde(borrow, default)]
-    annotations: Option<&'a RawValue>,
+    annotations: Option<Json<'a>>,
     #[serde(borrow, default, rename = "_meta")]
-    meta: Option<&'a RawValue>,
+    meta: Option<Json<'a>>,
 }
 
 /// Hints about a tool's behaviour. They are only hints: what is not understood says nothing.
@@ -62,20 +62,20 @@ struct Hints {
 #[serde(default)]
 struct Meta<'a> {
     #[serde(borrow)]
-    ui: Option<&'a RawValue>,
+    ui: Option<Json<'a>>,
     #[serde(borrow, rename = "ui/resourceUri")]
-    draft: Option<&'a RawValue>,
+    draft: Option<Json<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Ui<'a> {
     #[serde(borrow)]
-    resource_uri: Option<&'a RawValue>,
+    resource_uri: Option<Json<'a>>,
 }
 
 impl Tool {
-    pub(super) fn parse(raw: &RawValue) -> Result<Self, CatalogError> {
+    pub(super) fn parse(raw: Json<'_>) -> Result<Self, CatalogError> {
         let definition = Definition::new(raw);
         let unreadable = |error| CatalogError::Definition(Listed::Tool, error);
         let hash = DefinitionHash::of_definition(definition.bytes()).map_err(unreadable)?;
@@ -136,7 +136,7 @@ impl Tool {
     }
 }
 
-fn shown_with(meta: &RawValue, definition: &Definition) -> Vec<(Box<str>, Range<usize>)> {
+fn shown_with(meta: Json<'_>, definition: &Definition) -> Vec<(Box<str>, Range<usize>)> {
     let meta: Meta<'_> = serde_json::from_str(meta.get()).unwrap_or_default();
     let ui: Option<Ui<'_>> = meta.ui.and_then(|ui| serde_json::from_str(ui.get()).ok());
     let named = [ui.and_then(|ui| ui.resource_uri), meta.draft];

@@ -74,7 +74,7 @@ proptest! {
         for step in steps {
             let namespace = step.server().split_once('/').unwrap().0.to_owned();
             let other = NAMESPACES.into_iter().find(|other| **other != namespace).unwrap();
-            let untouched = world.principal(&root(other)).tenant;
+            let untouched = world.principal(&root(other)).tenant.clone();
             let (before, held) = (views(&world.snapshot), world.list(&root(&namespace)));
             let known = described.clone();
 

@@ -8,6 +8,7 @@ use gateway_core::{
     Principal, References, Refusal, Resource, ResourceRef, Scope, Secrets, ServerName, Snapshot,
 };
 use jiff::Timestamp;
+use mcp::json::Json;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -127,7 +128,7 @@ pub(crate) fn catalog(server: &str, tools: &[&str]) -> Arc<Catalog> {
     let mut catalog = Catalog::default();
     for tool in tools {
         let definition = json!({"name": tool, "description": format!("{server}/{tool}")});
-        catalog.add(&serde_json::value::to_raw_value(&definition).unwrap()).unwrap();
+        catalog.add(Json::parse(&definition.to_string()).unwrap()).unwrap();
     }
     Arc::new(catalog)
 }
@@ -148,15 +149,15 @@ impl Lists<'_> {
             serde_json::value::to_raw_value(&definition).unwrap()
         };
         let mut catalog = Catalog::default();
-        self.tools.iter().for_each(|tool| catalog.add(&define("name", tool)).unwrap());
+        self.tools.iter().for_each(|tool| catalog.add((&*define("name", tool)).into()).unwrap());
         for prompt in self.prompts {
-            catalog.add_prompt(&define("name", prompt)).unwrap();
+            catalog.add_prompt((&*define("name", prompt)).into()).unwrap();
         }
         for uri in self.resources {
-            catalog.add_resource(&define("uri", uri)).unwrap();
+            catalog.add_resource((&*define("uri", uri)).into()).unwrap();
         }
         for template in self.templates {
-            catalog.add_template(&define("uriTemplate", template)).unwrap();
+            catalog.add_template((&*define("uriTemplate", template)).into()).unwrap();
         }
         Arc::new(catalog)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_core::{Catalog, DefinitionHash, Entry, Namespace, References, Secrets, ServerName};
+use mcp::json::Json;
 use serde_json::{Value, json};
 
 use crate::fixture::{PEPPER, World, claim, key, manifest, resource};
@@ -13,7 +14,7 @@ fn catalog(tools: &[(&str, &str)]) -> Catalog {
     let mut catalog = Catalog::default();
     for (name, description) in tools {
         let definition = json!({"name": name, "description": description});
-        catalog.add(&serde_json::value::to_raw_value(&definition).unwrap()).unwrap();
+        catalog.add(Json::parse(&definition.to_string()).unwrap()).unwrap();
     }
     catalog
 }

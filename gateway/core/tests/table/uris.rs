@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::{Catalog, Entry, Principal, Scope, Secrets};
+use mcp::json::Json;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -100,7 +101,7 @@ fn only_the_uri_of_a_definition_is_touched() {
     let definition = r#"{"x":1.0, "uri":"ui:\/\/app","name":"App" }"#;
     for server in ["a/one", "a/two"] {
         let mut catalog = Catalog::default();
-        catalog.add_resource(&serde_json::from_str::<Box<_>>(definition).unwrap()).unwrap();
+        catalog.add_resource(Json::parse(definition).unwrap()).unwrap();
         world.keep_all(server, Arc::new(catalog));
     }
     world.build();
@@ -182,8 +183,7 @@ fn a_uri_of_nobody_is_the_only_servers_if_there_is_but_one_with_resources() {
 
     // One that only says that it has resources counts.
     let mut catalog = Catalog::default();
-    let capabilities: Box<_> = serde_json::from_str(r#"{"resources":{}}"#).unwrap();
-    catalog.set_server(Some(&capabilities), None, None);
+    catalog.set_server(Json::parse(r#"{"resources":{}}"#).ok(), None, None);
     world.keep_all("a/three", Arc::new(catalog));
     world.build();
     assert_eq!(resolve(&world.principal("a/two"), "file:///c"), None);
@@ -220,9 +220,8 @@ fn a_tool_is_shown_with_the_resource_of_its_own_server() {
     let tool = r#"{"name":"map","_meta":{"ui":{"resourceUri":"ui://map"},"ui/resourceUri":"ui://map","x":1}}"#;
     for server in ["a/one", "a/two"] {
         let mut catalog = Catalog::default();
-        catalog.add(&serde_json::from_str::<Box<_>>(tool).unwrap()).unwrap();
-        let map: Box<_> = serde_json::from_str(r#"{"uri":"ui://map"}"#).unwrap();
-        catalog.add_resource(&map).unwrap();
+        catalog.add(Json::parse(tool).unwrap()).unwrap();
+        catalog.add_resource(Json::parse(r#"{"uri":"ui://map"}"#).unwrap()).unwrap();
         world.keep_all(server, Arc::new(catalog));
     }
     world.build();

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
+use crate::json::Json;
 use thiserror::Error;
 
 use super::{HeaderError, PARAM_PREFIX, Undecodable, decode, encode};
-use crate::message::MAX_DEPTH;
+use crate::json::MAX_DEPTH;
 use crate::object::{Entry, elements, entries, member, unescape};
 
 /// The `Mcp-Param-*` headers of one tool.
@@ -68,7 +68,7 @@ impl ParamHeaders {
     ///
     /// # Errors
     /// One of them is invalid, and so is the tool for clients over HTTP.
-    pub fn of_tool(definition: &RawValue) -> Result<Self, InvalidHeader> {
+    pub fn of_tool(definition: Json<'_>) -> Result<Self, InvalidHeader> {
         member(definition.get(), "inputSchema").map_or_else(|| Ok(Self::default()), Self::of_text)
     }
 
@@ -76,7 +76,7 @@ impl ParamHeaders {
     ///
     /// # Errors
     /// As [`of_tool`](Self::of_tool).
-    pub fn of_schema(schema: &RawValue) -> Result<Self, InvalidHeader> {
+    pub fn of_schema(schema: Json<'_>) -> Result<Self, InvalidHeader> {
         Self::of_text(schema.get())
     }
 
@@ -102,7 +102,7 @@ impl ParamHeaders {
     /// are absent, `null`, or no string, number or boolean have none.
     pub fn values<'s, 'a>(
         &'s self,
-        arguments: Option<&'a RawValue>,
+        arguments: Option<Json<'a>>,
     ) -> impl Iterator<Item = (&'s str, Cow<'a, str>)> + use<'s, 'a> {
         self.found(arguments).into_iter().filter_map(|found| {
             let value = match found.value?.plain()? {
@@ -121,7 +121,7 @@ impl ParamHeaders {
     /// not there.
     pub fn check<'h>(
         &self,
-        arguments: Option<&RawValue>,
+        arguments: Option<Json<'_>>,
         lookup: impl Fn(&str) -> Option<&'h str>,
     ) -> Result<(), HeaderError> {
         for Found { header, value, again } in self.found(arguments) {
@@ -152,9 +152,9 @@ impl ParamHeaders {
 
     /// Every header with the argument that it repeats, in the order of the schema. One pass over the
     /// arguments, however many headers there are.
-    fn found<'s, 'a>(&'s self, arguments: Option<&'a RawValue>) -> Vec<Found<'s, 'a>> {
+    fn found<'s, 'a>(&'s self, arguments: Option<Json<'a>>) -> Vec<Found<'s, 'a>> {
         let mut all = Vec::new();
-        find(&self.root, arguments.map(RawValue::get), false, &mut all);
+        find(&self.root, arguments.map(Json::get), false, &mut all);
         all
     }
 }

@@ -20,7 +20,7 @@ const WRITTEN: &str = concat!(
     r#""io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}"#
 );
 
-fn edited(message: &str, edits: impl Fn(&[u8], Option<&RawValue>) -> Vec<Edit<'static>>) -> String {
+fn edited(message: &str, edits: impl Fn(&[u8], Option<Json<'_>>) -> Vec<Edit<'static>>) -> String {
     let Ok(Message::Request { params, .. } | Message::Notification { params, .. }) =
         Message::parse(message.as_bytes())
     else {
@@ -71,7 +71,7 @@ fn the_envelope_is_put_where_it_belongs() {
     }
 }
 
-fn strip(params: &RawValue) -> Bytes {
+fn strip(params: Json<'_>) -> Bytes {
     let text = params.get().as_bytes();
     splice(text, &mut strip_edits(text, Some(params)))
 }
@@ -79,11 +79,11 @@ fn strip(params: &RawValue) -> Bytes {
 #[test]
 fn stripping_undoes_the_envelope() {
     for params in [r#"{"a":1,"_meta":{}}"#, r#"{"_meta":{"progressToken":"x"} }"#] {
-        let raw = serde_json::from_str::<&RawValue>(params).unwrap();
+        let raw = Json::parse(params).unwrap();
         let modern = envelope(Some(raw), &Envelope { log_level: Some("info"), ..ENVELOPE });
         assert_ne!(modern, params);
 
-        let modern = serde_json::from_slice::<&RawValue>(&modern).unwrap();
+        let modern = serde_json::from_slice::<Json<'_>>(&modern).unwrap();
 
         assert_eq!(strip(modern), params);
     }
@@ -99,9 +99,9 @@ fn meta_is_read_and_what_could_be_read_otherwise_is_refused() {
     let meta = Meta::parse(Some(serde_json::from_str(&params).unwrap())).unwrap();
 
     assert_eq!(meta.protocol_version.as_deref(), Some(VERSION));
-    assert_eq!(meta.client_capabilities.map(RawValue::get), Some(r#"{"roots":{}}"#));
+    assert_eq!(meta.client_capabilities.map(Json::get), Some(r#"{"roots":{}}"#));
     assert_eq!(meta.log_level.as_deref(), Some("info"));
-    assert_eq!(meta.progress_token.map(RawValue::get), Some("7"));
+    assert_eq!(meta.progress_token.map(Json::get), Some("7"));
     assert_eq!(meta.traceparent.as_deref(), Some("00-a"));
     assert_eq!(meta.missing(), None);
 
