@@ -9,8 +9,11 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+mod durations;
+
+use durations::Durations;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,14 +126,12 @@ struct RefusalLabels {
     reason: Refusal,
 }
 
-type Durations = Family<ServerLabels, Histogram, fn() -> Histogram>;
-
 /// All metrics of the process.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
-    durations: Durations,
+    durations: Family<ServerLabels, Durations>,
     up: Family<ServerLabels, Gauge>,
     relays: Family<RelayLabels, Counter>,
     /// Other gateways that serve.
@@ -157,7 +158,7 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 pub(crate) struct CallMetrics {
     outcomes: [Counter<u64, AtomicU64>; 6],
-    pub(crate) duration: Histogram,
+    pub(crate) duration: Durations,
     /// 1 while connected.
     pub(crate) up: Gauge,
     /// 0 closed, 1 half open, 2 open.
@@ -187,9 +188,7 @@ impl Telemetry {
     pub(crate) fn new() -> Arc<Self> {
         let mut registry = <Registry>::with_prefix("fairway");
         let calls = Family::default();
-        // 0.5 ms to 17 min: from a local tool to the longest call allowed.
-        let durations: Durations =
-            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 21)));
+        let durations = Family::default();
         let (relays, peers) = (Family::default(), Gauge::default());
         let (up, breakers) = (Family::default(), Family::default());
         let refusals = Family::default();

@@ -31,6 +31,12 @@ pub(crate) fn count() -> usize {
 #[derive(Debug)]
 pub(crate) struct PerWorker<T>(Box<[T]>);
 
+impl<T: Default> Default for PerWorker<T> {
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
 impl<T> PerWorker<T> {
     pub(crate) fn new(make: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(make).take(count() + 1).collect())

@@ -1,6 +1,10 @@
 //! Where the ids of tasks stand, in the tasks of 2025-11-25 and in the extension
 //! `io.modelcontextprotocol/tasks` (SEP-2663). Performs no I/O.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::json::Json;
 
 use crate::object::{elements, member, raw};
@@ -57,8 +61,9 @@ pub fn in_result<'a>(method: &str, result: Json<'a>) -> Vec<Json<'a>> {
 
 /// The text, if a key could be a task's id or its plural: one search.
 fn mentioned(value: Option<Json<'_>>) -> Option<&str> {
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"taskId"));
     let text = value?.get();
-    memchr::memmem::find(text.as_bytes(), b"\"taskId").map(|_| text)
+    KEY.find(text.as_bytes()).map(|_| text)
 }
 
 fn with_related<'a>(mut ids: Vec<&'a str>, text: &'a str) -> Vec<Json<'a>> {

@@ -1,6 +1,10 @@
 //! Where URIs of resources stand in what a server says, so that those of several servers can be kept
 //! apart. Performs no I/O.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::json::Json;
 
 use crate::object::{elements, member, raw, unescape};
@@ -9,7 +13,10 @@ use crate::object::{elements, member, raw, unescape};
 /// it, in order. One search, if there are none.
 pub fn uris<'a>(value: Json<'a>, method: &str) -> Vec<Json<'a>> {
     let text = value.get();
-    let key: &[u8] = match method {
+    static URI: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"uri\""));
+    static TEMPLATE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"uriTemplate\""));
+    static INTERFACE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"esourceUri\""));
+    let key = match method {
         "resources/read"
         | "resources/list"
         | "tools/call"
@@ -17,12 +24,12 @@ pub fn uris<'a>(value: Json<'a>, method: &str) -> Vec<Json<'a>> {
         | "tasks/result"
         | "tasks/get"
         | "notifications/tasks"
-        | "notifications/resources/updated" => b"\"uri\"",
-        "resources/templates/list" => b"\"uriTemplate\"",
-        "tools/list" => b"esourceUri\"",
+        | "notifications/resources/updated" => &URI,
+        "resources/templates/list" => &TEMPLATE,
+        "tools/list" => &INTERFACE,
         _ => return Vec::new(),
     };
-    if memchr::memmem::find(text.as_bytes(), key).is_none() {
+    if key.find(text.as_bytes()).is_none() {
         return Vec::new();
     }
     let mut found = Vec::new();

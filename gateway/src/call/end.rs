@@ -113,7 +113,7 @@ impl Call {
         }
         drop(self.admission.leave());
         self.upstream.metrics.count(outcome);
-        self.upstream.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+        self.upstream.metrics.duration.observe(self.started.elapsed());
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         if let Stage::Running(running) = stage
             && running.exchange.has_remainder()

@@ -16,12 +16,12 @@ pub(super) fn check(
     allowed: &[String],
     config: &Config,
 ) -> Result<(), &'static str> {
-    let own = headers.get(header::HOST).and_then(host_of);
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(without_port);
     let expected = |host: &str| {
         is_loopback(host)
             || allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(host))
     };
-    if local && own.as_deref().is_some_and(|own| !expected(own)) {
+    if local && own.is_some_and(|own| !expected(own)) {
         return Err("this name (Host) is not one of the gateway's; start it with --allowed-host");
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
@@ -29,19 +29,26 @@ pub(super) fn check(
     if settings.is_own(origin) || settings.admits(origin) {
         return Ok(());
     }
+    let same = |origin: &str| own.is_some_and(|own| own.eq_ignore_ascii_case(origin));
     match host_of(origin) {
-        Some(origin) if is_loopback(&origin) || own.as_deref() == Some(&*origin) => Ok(()),
+        Some(origin) if is_loopback(&origin) || same(&origin) => Ok(()),
         _ => Err("requests from pages of other sites are refused (Origin)"),
     }
 }
 
-fn host_of(value: &HeaderValue) -> Option<String> {
-    let uri: Uri = value.to_str().ok()?.parse().ok()?;
-    uri.host().map(str::to_ascii_lowercase)
+fn host_of(origin: &HeaderValue) -> Option<String> {
+    let uri: Uri = origin.to_str().ok()?.parse().ok()?;
+    uri.host().map(str::to_owned)
+}
+
+/// The host of a `Host` (RFC 9110 §7.2).
+fn without_port(host: &str) -> &str {
+    let end = host.rfind(':').filter(|end| !host[*end..].contains(']'));
+    end.map_or(host, |end| &host[..end])
 }
 
 fn is_loopback(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| own.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -54,7 +61,11 @@ mod tests {
             (None, "gateway.test", false, true),
             (None, "gateway.test", true, false),
             (None, "own.test:8080", true, true),
-            (None, "localhost:8080", true, true),
+            (None, "LOCALHOST:8080", true, true),
+            (None, "[::1]", true, true),
+            (None, "[::1]:8080", true, true),
+            (None, "localhost:8080:80", true, false),
+            (None, "", true, false),
             (Some("http://localhost:6274"), "127.0.0.1:8080", true, true),
             (Some("https://gateway.test"), "gateway.test", false, true),
             (Some("https://evil.test"), "gateway.test", false, false),

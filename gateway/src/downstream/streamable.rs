@@ -355,7 +355,12 @@ struct Accepts {
 impl Accepts {
     /// `None` if it takes no JSON. A client that does not say takes JSON only.
     fn of(headers: &HeaderMap) -> Option<Self> {
+        // As the specification has it, and all SDKs.
+        const BOTH: &str = "application/json, text/event-stream";
         let mut values = headers.get_all(header::ACCEPT).iter().peekable();
+        if values.peek().is_some_and(|value| *value == BOTH) {
+            return Some(Self { events: true });
+        }
         if values.peek().is_none() {
             return Some(Self { events: false });
         }
@@ -410,6 +415,7 @@ mod tests {
         for (accept, expected) in [
             (None, Some(false)),
             (Some("application/json, text/event-stream"), Some(true)),
+            (Some("text/event-stream;q=0.9, application/json"), Some(true)),
             (Some("application/json"), Some(false)),
             (Some("*/*"), Some(false)),
             (Some("text/event-stream"), None),

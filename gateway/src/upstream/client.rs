@@ -57,7 +57,11 @@ impl HttpClient {
             loop {
                 let (mut connection, used) = match lane.take() {
                     Some(connection) => (connection, true),
-                    None => (Box::new(Connection::new(lane.connector.connect().await?)), false),
+                    // Boxed: it is rare, and most of what is awaited here.
+                    None => {
+                        let stream = Box::pin(lane.connector.connect()).await?;
+                        (Box::new(Connection::new(stream)), false)
+                    }
                 };
                 match connection.exchange(&request).await {
                     Ok(Answer { response, decoder, persists }) => {

@@ -451,8 +451,9 @@ async fn prompts_and_resources_are_kept_when_they_change_alone() {
     let reported = Reported::new(url()).await;
     let mut list = catalog(&[("log", "shows")]);
     reported.lists(&list, "Verified").await;
-    let prompt: Box<_> = serde_json::from_str(r#"{"name":"review"}"#).unwrap();
-    list.add_prompt(&prompt).unwrap();
+    let prompt: Box<serde_json::value::RawValue> =
+        serde_json::from_str(r#"{"name":"review"}"#).unwrap();
+    list.add_prompt((&*prompt).into()).unwrap();
     reported.gateway.lists("git", &list);
 
     reported.reports(&list);
