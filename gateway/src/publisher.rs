@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::table::{Change, News, Published, Rejected, ServerId, Table};
+use crate::table::{Change, News, Published, Rejected, ServerId, Table, id_of};
 use crate::telemetry::Telemetry;
 use crate::upstream::Pool;
 
@@ -227,10 +227,6 @@ impl Publisher {
     fn advance(&self, complete: bool) {
         self.table.advance(Watermark { resource_version: self.seen, complete });
     }
-}
-
-fn id_of(server: &ServerEntry) -> ServerId {
-    (server.namespace.clone(), server.name.clone())
 }
 
 /// Logs what is newly wrong.

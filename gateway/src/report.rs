@@ -146,7 +146,7 @@ impl Said {
         if Arc::ptr_eq(&self.servers, upstreams) {
             return;
         }
-        for (namespace, name) in self.servers.keys().filter(|id| !upstreams.contains_key(id)) {
+        for (namespace, name) in self.servers.keys().filter(|id| !upstreams.contains_key(*id)) {
             let gone = ServerId { namespace: namespace.clone(), name: name.clone() };
             write(&Line::ServerGone(gone), out);
         }

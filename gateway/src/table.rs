@@ -1,6 +1,5 @@
 //! The live routing table: one immutable value, replaced as a whole.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use gateway_core::report::Watermark;
 use gateway_core::{
     Catalog, Entry, Namespace, Principal, ResourceRef, ServerEntry, ServerName, Snapshot,
 };
+use hashbrown::{Equivalent, HashMap};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -25,6 +25,21 @@ const QUEUE: usize = 1024;
 /// Names a server among all tenants.
 pub(crate) type ServerId = (Namespace, ServerName);
 
+/// The id of a server.
+pub(crate) fn id_of(server: &ServerEntry) -> ServerId {
+    (server.namespace.clone(), server.name.clone())
+}
+
+/// The same, where a server is looked up: nothing is held for it.
+#[derive(Hash)]
+struct Named<'a>(&'a Namespace, &'a ServerName);
+
+impl Equivalent<ServerId> for Named<'_> {
+    fn equivalent(&self, id: &ServerId) -> bool {
+        (self.0, self.1) == (&id.0, &id.1)
+    }
+}
+
 /// All servers of a table.
 pub(crate) type Upstreams = HashMap<ServerId, Shared<Upstream>>;
 
@@ -35,6 +50,13 @@ pub(crate) struct Published {
     pub(crate) upstreams: Arc<Upstreams>,
     /// What the source cannot use.
     pub(crate) rejected: Arc<[Rejected]>,
+}
+
+impl Published {
+    /// The connections to a server.
+    pub(crate) fn upstream(&self, server: &ServerEntry) -> Option<&Shared<Upstream>> {
+        self.upstreams.get(&Named(&server.namespace, &server.name))
+    }
 }
 
 /// A manifest or an entry that is not in force.

@@ -98,7 +98,7 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         Err(refusal) => return Reply::Now(refusal),
     };
     let published = app.commons.table.load();
-    let Some(upstream) = published.upstreams.get(routed.server()) else {
+    let Some(upstream) = published.upstream(routed.server()) else {
         return Reply::Now(route::gone(asked));
     };
     if let Some(pod) = route::elsewhere(upstream, &asker, app) {

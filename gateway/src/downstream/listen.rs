@@ -80,7 +80,7 @@ pub(super) fn watched(
 ) -> Option<Watched> {
     let (server, own) = principal.tenant.resolve_uri(shown, scope, principal)?;
     let published = app.commons.table.load();
-    let upstream = published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?;
+    let upstream = published.upstream(server)?;
     Some(Watched::new(Arc::clone(upstream), Subject::Resource((*own).into()), principal))
 }
 
@@ -92,7 +92,7 @@ pub(super) fn watched_task(
 ) -> Option<Watched> {
     let (server, own) = open_task(shown, (principal, scope), app)?;
     let published = app.commons.table.load();
-    let upstream = published.upstreams.get(&(server.namespace.clone(), server.name.clone()))?;
+    let upstream = published.upstream(server)?;
     let tells = upstream.has_tasks();
     tells.then(|| Watched::new(Arc::clone(upstream), Subject::Task(own.into()), principal))
 }

@@ -21,15 +21,14 @@ use super::dispatch::{Asked, Asker, refuse, shortened};
 use crate::call::{Call, Caller, Order, Place};
 use crate::client::Client;
 use crate::peer::Pod;
-use crate::table::ServerId;
 use crate::upstream::fault::Told;
 use crate::upstream::{Admission, ClientKey, Upstream};
 use crate::worker::Local;
 
 /// A request whose server is known.
 #[derive(Debug)]
-pub(super) struct Routed {
-    server: ServerId,
+pub(super) struct Routed<'a> {
+    server: &'a ServerEntry,
     /// What it names, as the server calls it.
     named: Option<Box<str>>,
     renames: Vec<(Place, Bytes)>,
@@ -38,10 +37,10 @@ pub(super) struct Routed {
     replayable: bool,
 }
 
-impl Routed {
-    fn to(server: &ServerEntry) -> Self {
+impl<'a> Routed<'a> {
+    const fn to(server: &'a ServerEntry) -> Self {
         Self {
-            server: (server.namespace.clone(), server.name.clone()),
+            server,
             named: None,
             renames: Vec::new(),
             headers: None,
@@ -50,8 +49,8 @@ impl Routed {
         }
     }
 
-    pub(super) const fn server(&self) -> &ServerId {
-        &self.server
+    pub(super) const fn server(&self) -> &'a ServerEntry {
+        self.server
     }
 
     /// Whether it does no harm to do it twice.
@@ -88,7 +87,7 @@ fn place(asked: &Asked<'_>, part: &str) -> Option<Place> {
     Edit::replace(asked.message, part.as_bytes(), b"").map(|edit| edit.range())
 }
 
-pub(super) fn tool(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+pub(super) fn tool<'a>(asked: &Asked<'_>, asker: &Asker<'a>) -> Result<Routed<'a>, Bytes> {
     let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
     let params = asked.params.ok_or_else(|| invalid("tools/call needs params with a `name`"))?;
     let params = CallParams::parse(params)
@@ -107,7 +106,7 @@ pub(super) fn tool(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes
     Ok(routed)
 }
 
-pub(super) fn prompt(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+pub(super) fn prompt<'a>(asked: &Asked<'_>, asker: &Asker<'a>) -> Result<Routed<'a>, Bytes> {
     let ([name], token) = read(asked, &["name"])?;
     let (raw, name) = required(asked, name, "name")?;
     let prompt = asker.principal.tenant.find_prompt(&name, asker.scope, asker.principal);
@@ -121,7 +120,7 @@ pub(super) fn prompt(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Byt
     Ok(routed)
 }
 
-pub(super) fn resource(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+pub(super) fn resource<'a>(asked: &Asked<'_>, asker: &Asker<'a>) -> Result<Routed<'a>, Bytes> {
     let ([uri], token) = read(asked, &["uri"])?;
     let (raw, uri) = required(asked, uri, "uri")?;
     let found = asker.principal.tenant.resolve_uri(&uri, asker.scope, asker.principal);
@@ -140,7 +139,7 @@ pub(super) fn resource(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, B
     Ok(routed)
 }
 
-pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed, Bytes> {
+pub(super) fn completion<'a>(asked: &Asked<'_>, asker: &Asker<'a>) -> Result<Routed<'a>, Bytes> {
     let ([reference], token) = read(asked, &["ref"])?;
     let invalid = |message: &str| refuse(asked.id, INVALID_PARAMS, message);
     let reference = reference.ok_or_else(|| invalid("completion/complete needs a `ref`"))?;
@@ -171,11 +170,11 @@ pub(super) fn completion(asked: &Asked<'_>, asker: &Asker<'_>) -> Result<Routed,
 }
 
 /// A request about a task, which its id leads to.
-pub(super) fn task(
+pub(super) fn task<'a>(
     asked: &Asked<'_>,
-    asker: &Asker<'_>,
+    asker: &Asker<'a>,
     app: &Downstream,
-) -> Result<Routed, Bytes> {
+) -> Result<Routed<'a>, Bytes> {
     if asker.client.era() == Era::Modern {
         knows_tasks(asked, asker.client.capabilities())?;
     }
@@ -215,10 +214,14 @@ pub(super) fn open_task<'a>(
 }
 
 /// The tasks of a server that keeps its clients apart: elsewhere they would be everybody's.
-pub(super) fn tasks(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Option<Routed> {
+pub(super) fn tasks<'a>(
+    asked: &Asked<'_>,
+    asker: &Asker<'a>,
+    app: &Downstream,
+) -> Option<Routed<'a>> {
     let routed = other(asked, asker)?;
     let published = app.commons.table.load();
-    let apart = published.upstreams.get(&routed.server)?.keeps_each_apart();
+    let apart = published.upstream(routed.server)?.keeps_each_apart();
     (apart && asker.client.session().is_some()).then_some(routed)
 }
 
@@ -238,7 +241,7 @@ pub(super) fn elsewhere(
 }
 
 /// A method that we do not know: at the URL of one server it is that server's to know.
-pub(super) fn other(asked: &Asked<'_>, asker: &Asker<'_>) -> Option<Routed> {
+pub(super) fn other<'a>(asked: &Asked<'_>, asker: &Asker<'a>) -> Option<Routed<'a>> {
     let Scope::Server(name) = asker.scope else { return None };
     let server = asker.principal.tenant.whole(name, asker.principal)?;
     let token = Meta::parse(asked.params).ok()?.progress_token;
@@ -281,7 +284,7 @@ pub(super) fn gone(asked: &Asked<'_>) -> Bytes {
 pub(super) fn start(
     asked: &Asked<'_>,
     asker: Asker<'_>,
-    routed: Routed,
+    routed: Routed<'_>,
     upstream: &Local<Upstream>,
     app: &Downstream,
 ) -> Result<Call, Bytes> {
@@ -290,7 +293,7 @@ pub(super) fn start(
     let visitor = app.visitor(&client, principal, scope);
     let admitted = upstream.seat(&visitor).and_then(|seat| Ok((seat, Admission::to(upstream)?)));
     let (seat, admission) = admitted.map_err(|fault| {
-        let told = Told(server.1.as_str(), &fault).to_string();
+        let told = Told(server.name.as_str(), &fault).to_string();
         refuse(asked.id, UPSTREAM, &told)
     })?;
     let id = asked.message.slice_ref(asked.id.as_json().as_bytes());

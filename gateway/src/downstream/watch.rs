@@ -11,18 +11,23 @@ use mcp::tool::text;
 use super::Downstream;
 use super::dispatch::{Asked, Asker, refuse, result};
 use super::route::{self, Routed};
+use crate::table::id_of;
 use crate::upstream::{ClientKey, Ear, Subject, Upstream, Watched};
 use crate::worker::Shared;
 
 /// What comes of it.
-pub(super) enum Subscribing {
+pub(super) enum Subscribing<'a> {
     /// The gateway hears the server for all its clients.
     Done(Bytes),
     /// The client has a leg of its own: its server is told by itself.
-    Passed(Routed),
+    Passed(Routed<'a>),
 }
 
-pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
+pub(super) fn subscribe<'a>(
+    asked: &Asked<'_>,
+    asker: &Asker<'a>,
+    app: &Downstream,
+) -> Subscribing<'a> {
     let routed = match route::resource(asked, asker) {
         Ok(routed) => routed,
         Err(refusal) => return Subscribing::Done(refusal),
@@ -32,7 +37,7 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
         return Subscribing::Done(refuse(asked.id, INVALID_REQUEST, message));
     };
     let published = app.commons.table.load();
-    let upstream = published.upstreams.get(routed.server());
+    let upstream = published.upstream(routed.server());
     let Some(upstream) = upstream.filter(|upstream| !upstream.keeps_each_apart()) else {
         return Subscribing::Passed(routed);
     };
@@ -51,7 +56,11 @@ pub(super) fn subscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) 
     })
 }
 
-pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) -> Subscribing {
+pub(super) fn unsubscribe<'a>(
+    asked: &Asked<'_>,
+    asker: &Asker<'a>,
+    app: &Downstream,
+) -> Subscribing<'a> {
     let home = asker.client.session().and_then(|session| app.commons.homes.get(session));
     let watched = home.as_ref().zip(uri(asked)).is_some_and(|(home, uri)| home.unwatch(&uri));
     if watched {
@@ -60,10 +69,10 @@ pub(super) fn unsubscribe(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream
     match route::resource(asked, asker) {
         Ok(routed) => {
             if let Some((home, own)) = home.zip(routed.named()) {
-                home.unsubscribe(routed.server(), own);
+                home.unsubscribe(&id_of(routed.server()), own);
             }
             let published = app.commons.table.load();
-            let upstream = published.upstreams.get(routed.server());
+            let upstream = published.upstream(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);
             // Only a server that was told has to be told again.
             let was_told = |upstream: &Shared<Upstream>| {
@@ -87,7 +96,7 @@ pub(super) fn note(asked: &Asked<'_>, asker: &Asker<'_>, app: &Downstream) {
     } else if let Subscribing::Passed(routed) = subscribe(asked, asker, app)
         && let (Some(session), Some(own)) = (asker.client.session(), routed.named())
     {
-        app.commons.homes.of(session).subscribe(routed.server().clone(), own);
+        app.commons.homes.of(session).subscribe(id_of(routed.server()), own);
     }
 }
 
