@@ -145,7 +145,7 @@ fn everything_a_server_says_is_stored_as_it_was() {
     );
 
     let json = catalog.to_json();
-    let read = Catalog::from_json(json).unwrap();
+    let read = Catalog::from_json(&json).unwrap();
 
     assert_eq!(read, catalog);
     assert_eq!((read.hash(), read.whole_hash()), (catalog.hash(), catalog.whole_hash()));
