@@ -37,8 +37,21 @@ impl<'a> Json<'a> {
     /// # Errors
     /// See [`NotJson`].
     pub fn parse(text: &'a str) -> Result<Self, NotJson> {
-        let end = Reader { bytes: text.as_bytes(), at: 0 }.document()?;
-        debug_assert_eq!(end, text.len());
+        Self::read(text, |_, _| {})
+    }
+
+    /// The same, and shows the members of the value on the way, if it is an object: the JSON text of
+    /// each key, and the value. What was shown counts for nothing if the text turns out to be wrong.
+    pub(crate) fn read(
+        text: &'a str,
+        mut member: impl FnMut(&'a str, Self),
+    ) -> Result<Self, NotJson> {
+        let reader = Reader { bytes: text.as_bytes(), at: 0 };
+        reader.document(|(key, colon), (value, end)| {
+            if let (Some(key), Some(value)) = (text.get(key..colon), text.get(value..end)) {
+                member(key, Self(value));
+            }
+        })?;
         Ok(Self(text.trim_matches(is_space_char)))
     }
 
@@ -155,6 +168,9 @@ impl Open {
     }
 }
 
+/// From where to before where.
+type Span = (usize, usize);
+
 /// Reads JSON text (RFC 8259) that is known to be UTF-8.
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -162,19 +178,27 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// One value and nothing else. Tells where it ends.
-    fn document(mut self) -> Result<usize, NotJson> {
+    /// One value and nothing else. Tells where the members of an object stand: key and value.
+    fn document(mut self, mut member: impl FnMut(Span, Span)) -> Result<(), NotJson> {
         let mut open = Open::default();
+        // Of the member of the outermost object that is being read.
+        let (mut key, mut value) = ((0, 0), 0);
         self.space();
         loop {
             // A value is due, or the end of what was just opened.
+            if open.depth == 1 {
+                value = self.at;
+            }
             match self.take() {
                 Some(b'"') => self.string()?,
                 Some(b'{') => {
                     open.push(Kind::Object)?;
                     self.space();
                     if self.peek() != Some(b'}') {
-                        self.key()?;
+                        let found = self.key()?;
+                        if open.depth == 1 {
+                            key = found;
+                        }
                         continue;
                     }
                     self.at += 1;
@@ -200,12 +224,18 @@ impl Reader<'_> {
             }
             // What follows a value, until the next one is due.
             loop {
+                if open.depth == 1 && open.last() == Some(Kind::Object) {
+                    member(key, (value, self.at));
+                }
                 self.space();
                 match (open.last(), self.take()) {
-                    (None, None) => return Ok(self.at),
+                    (None, None) => return Ok(()),
                     (Some(Kind::Object), Some(b',')) => {
                         self.space();
-                        self.key()?;
+                        let found = self.key()?;
+                        if open.depth == 1 {
+                            key = found;
+                        }
                         break;
                     }
                     (Some(Kind::Array), Some(b',')) => {
@@ -243,14 +273,16 @@ impl Reader<'_> {
         NotJson::Malformed(self.at.saturating_sub(1))
     }
 
-    /// A key and its colon, up to where the value is due.
-    fn key(&mut self) -> Result<(), NotJson> {
+    /// A key and its colon, up to where the value is due. Tells where the key stands.
+    fn key(&mut self) -> Result<Span, NotJson> {
+        let start = self.at;
         self.expect(b'"')?;
         self.string()?;
+        let end = self.at;
         self.space();
         self.expect(b':')?;
         self.space();
-        Ok(())
+        Ok((start, end))
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
@@ -282,19 +314,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Skips what stands for itself: anything but quotes, backslashes and controls, eight at a time.
+    /// Skips what stands for itself.
     fn plain(&mut self) {
-        while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
-            let special = special(u64::from_le_bytes(*eight));
-            if special != 0 {
-                self.at += special.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
-        }
-        while self.peek().is_some_and(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-            self.at += 1;
-        }
+        self.at = end_of_plain(self.bytes, self.at);
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
@@ -347,6 +369,34 @@ impl Reader<'_> {
     fn digits(&mut self) {
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
+        }
+    }
+}
+
+/// Where something stands that is not for itself in a string: a quote, a backslash or a control; looked
+/// for eight bytes at a time.
+fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let special = special(u64::from_le_bytes(*eight));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let stands = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(stands).unwrap_or(rest.len())
+}
+
+/// Index of the quote that ends the string whose text begins at `at`, or the end of the bytes. For text
+/// that was read before.
+pub(crate) fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = end_of_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') | None => return at.min(bytes.len()),
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
         }
     }
 }
@@ -450,10 +500,14 @@ mod tests {
         #[test]
         fn what_others_write_is_read(value in json(), pretty in any::<bool>()) {
             let text = if pretty { format!("\n{value:#} ") } else { value.to_string() };
+            let mut members = Vec::new();
 
-            let found = Json::parse(&text).map(Json::get);
+            let found = Json::read(&text, |key, value| members.push((key, value.get())));
 
-            prop_assert_eq!(found, Ok(text.trim()));
+            prop_assert_eq!(found.map(Json::get), Ok(text.trim()));
+            let expected: Vec<_> =
+                entries(&text).map(|entry| (entry.key(), entry.value())).collect();
+            prop_assert_eq!(members, expected);
         }
 
         #[test]

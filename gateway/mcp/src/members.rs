@@ -5,8 +5,8 @@
 
 use serde::de::Error;
 
-use crate::json::Json;
-use crate::object::entries;
+use crate::json::{Json, NotJson};
+use crate::object::{entries, unescape};
 
 /// The values of the members called `names`, in that order; an explicit `null` is a value.
 ///
@@ -16,24 +16,54 @@ pub fn members<'a, const N: usize>(
     object: Json<'a>,
     names: &[&'static str; N],
 ) -> Result<[Option<Json<'a>>; N], serde_json::Error> {
-    if !object.is_object() {
-        return Err(serde_json::Error::custom("expected an object"));
+    let mut found = Found::new(names);
+    entries(object.get()).for_each(|entry| found.note(entry.key(), Json::part(entry.value())));
+    found.of(object)
+}
+
+/// Text that is one value, and its members likewise.
+pub(crate) fn read<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+) -> Result<(Json<'a>, Result<[Option<Json<'a>>; N], serde_json::Error>), NotJson> {
+    let mut found = Found::new(names);
+    let value = Json::read(text, |key, value| found.note(key, value))?;
+    Ok((value, found.of(value)))
+}
+
+struct Found<'a, 'n, const N: usize> {
+    names: &'n [&'static str; N],
+    values: [Option<Json<'a>>; N],
+    wrong: Option<serde_json::Error>,
+}
+
+impl<'a, 'n, const N: usize> Found<'a, 'n, N> {
+    const fn new(names: &'n [&'static str; N]) -> Self {
+        Self { names, values: [None; N], wrong: None }
     }
-    let mut values = [None; N];
-    for entry in entries(object.get()) {
-        let Some(key) = entry.name() else { continue };
-        match names.iter().zip(&mut values).find(|(name, _)| **name == key) {
-            Some((_, value @ None)) => *value = Some(Json::part(entry.value())),
-            Some((name, Some(_))) => return Err(serde_json::Error::duplicate_field(name)),
+
+    /// `key` is JSON text.
+    fn note(&mut self, key: &'a str, value: Json<'a>) {
+        let Some(key) = unescape(key) else { return };
+        match self.names.iter().zip(&mut self.values).find(|(name, _)| **name == key) {
+            Some((_, place @ None)) => *place = Some(value),
+            Some((name, Some(_))) => self.wrong = Some(serde_json::Error::duplicate_field(name)),
             None => {
-                if let Some(name) = names.iter().find(|name| folds_to(&key, name)) {
+                if let Some(name) = self.names.iter().find(|name| folds_to(&key, name)) {
                     let message = format_args!("`{key}` must be written `{name}`");
-                    return Err(serde_json::Error::custom(message));
+                    self.wrong = Some(serde_json::Error::custom(message));
                 }
             }
         }
     }
-    Ok(values)
+
+    fn of(self, value: Json<'a>) -> Result<[Option<Json<'a>>; N], serde_json::Error> {
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None if !value.is_object() => Err(serde_json::Error::custom("expected an object")),
+            None => Ok(self.values),
+        }
+    }
 }
 
 /// Whether a parser that folds case takes `key` for `name`. Two letters outside ASCII fold into it:

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use crate::json::{Json, NotJson};
-
-use crate::members::members;
+use crate::members;
 use crate::tool::text;
 
 /// A JSON-RPC id as it stood: a string or a number, never `null` (MCP, basic/index).
@@ -96,7 +95,8 @@ impl<'a> Message<'a> {
     /// not one JSON-RPC 2.0 message or nests deeper than [`MAX_DEPTH`](crate::json::MAX_DEPTH).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let text = std::str::from_utf8(bytes)?;
-        let whole = Json::parse(text).map_err(|wrong| match wrong {
+        let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+        let (whole, members) = members::read(text, &names).map_err(|wrong| match wrong {
             NotJson::TooDeep => ParseError::shape(wrong.to_string(), None),
             NotJson::Malformed(_) => ParseError::Json(wrong),
         })?;
@@ -104,9 +104,7 @@ impl<'a> Message<'a> {
             let reason = "batches are not supported, send one message a request";
             return Err(ParseError::shape(reason, None));
         }
-        let names = ["jsonrpc", "id", "method", "params", "result", "error"];
-        let members =
-            members(whole, &names).map_err(|error| ParseError::shape(error.to_string(), None))?;
+        let members = members.map_err(|error| ParseError::shape(error.to_string(), None))?;
         Self::from_members(members)
     }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::json::Json;
 
+use crate::json::end_of_string;
 use crate::splice::{Edit, offset_in};
 
 /// One member of an object, as it stands.
@@ -225,8 +226,7 @@ fn end_of_value(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = bytes.get(at..)?;
     match rest.first()? {
         b'"' => Some((end_of_string(bytes, at + 1) + 1).min(bytes.len())),
-        b'{' => end_of_nested(bytes, at, b'{', b'}'),
-        b'[' => end_of_nested(bytes, at, b'[', b']'),
+        b'{' | b'[' => end_of_nested(bytes, at),
         _ => {
             let ends = |byte: &u8| is_space(*byte) || matches!(byte, b',' | b'}' | b']' | b':');
             Some(at + rest.iter().position(ends).unwrap_or(rest.len()))
@@ -234,36 +234,23 @@ fn end_of_value(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Brackets of the other kind match by themselves in valid JSON.
-fn end_of_nested(bytes: &[u8], mut at: usize, open: u8, close: u8) -> Option<usize> {
+/// Brackets of the two kinds match each other in valid JSON.
+fn end_of_nested(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0_usize;
-    while let Some(found) = memchr::memchr3(b'"', open, close, bytes.get(at..)?) {
-        at += found;
+    loop {
         match bytes.get(at)? {
             b'"' => at = end_of_string(bytes, at + 1),
-            byte if *byte == open => depth += 1,
-            _ => {
-                depth = depth.checked_sub(1)?;
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
                 if depth == 0 {
                     return Some(at + 1);
                 }
             }
+            _ => {}
         }
         at += 1;
     }
-    None
-}
-
-/// Index of the quote that ends the string whose text begins at `at`, or the end of the bytes.
-pub(crate) fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(rest) = bytes.get(at..) {
-        match memchr::memchr2(b'"', b'\\', rest) {
-            Some(found) if rest.get(found) == Some(&b'"') => return at + found,
-            Some(found) => at += found + 2,
-            None => break,
-        }
-    }
-    bytes.len()
 }
 
 /// The text of a JSON string; `None` when `json` is not one.
