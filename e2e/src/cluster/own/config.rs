@@ -265,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn the_ingress_tries_again_as_the_chart_says() {
+        let readme =
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/fairway/README.md"));
+
+        assert!(readme.contains(ingress()));
+    }
+
+    #[test]
     fn nodes_share_only_what_neither_writes() {
         let (_directory, layout) = layout();
         let paths = |node| {
