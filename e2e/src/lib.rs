@@ -4,5 +4,7 @@ pub mod bench;
 pub mod clients;
 pub mod cluster;
 pub mod soak;
+mod span;
 
 pub use clients::program;
+pub use span::Span;

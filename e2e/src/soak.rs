@@ -16,7 +16,7 @@ use futures_util::{FutureExt as _, future::try_join4};
 
 use crate::cluster::Release;
 use gauge::Life;
-use ledger::{Failure, Ledger, Loss};
+use ledger::{Failure, Ledger, Sum};
 use load::{Kind, Load, Tally};
 use scene::Scene;
 
@@ -30,8 +30,9 @@ pub struct Report {
     /// What happened, and how often.
     troubles: Vec<(&'static str, usize)>,
     tallies: Vec<(&'static Kind, Tally)>,
-    failures: Vec<Failure>,
-    losses: Vec<Loss>,
+    failed: Vec<Failure>,
+    /// Each with the call over which the session was lost.
+    lost: Vec<Failure>,
     /// Of the gateway that was left alone.
     veteran: Life,
     /// Of the others, those that were there for a while.
@@ -58,20 +59,17 @@ pub async fn run(release: &Release, time: Duration) -> Result<Report> {
     release.wait_rolled_out().await?;
     let tallies = load.stop().await?;
     let (veteran, others) = gauge.lives(&scene.veteran)?;
-    let (troubles, failures, losses) = ledger.close();
+    let Sum { troubles, failed, lost } = ledger.close();
     let machine = crate::bench::machine()?;
-    Ok(Report { time, machine, troubles, tallies, failures, losses, veteran, others })
+    Ok(Report { time, machine, troubles, tallies, failed, lost, veteran, others })
 }
 
 impl Report {
     /// What nobody can explain, in words.
     pub fn unexplained(&self) -> Vec<String> {
-        let failures = self.failures.iter().filter(|failure| failure.cause == Cause::Other);
-        let losses = self.losses.iter().filter(|loss| !loss.is_explained());
-        failures
-            .map(ToString::to_string)
-            .chain(losses.map(|loss| format!("lost: {loss}")))
-            .collect()
+        let failed = self.failed.iter().filter(|failure| failure.cause == Cause::Other);
+        let lost = self.lost.iter().filter(|loss| !loss.explains_loss());
+        failed.map(ToString::to_string).chain(lost.map(|loss| format!("lost: {loss}"))).collect()
     }
 
     /// How many calls of each kind of client were answered.

@@ -30,6 +30,9 @@ pub const ENTRIES: &str = "fairway-entries";
 /// server outside the cluster.
 pub const OUTSIDE: &str = "10.96.255.240/28";
 
+/// Has the Ingress controller of the own cluster try again what was never sent: its configuration has this middleware.
+pub const RETRIES: &str = "ingress.retries.traefik.middleware=retry@file";
+
 /// A release that runs.
 #[derive(Clone, Debug)]
 pub struct Release {

@@ -5,11 +5,9 @@ use super::load::Step;
 /// What explains a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// A gateway was killed: until the Ingress controller knows, it sends requests to where none is, and answers with a
-    /// 502 of its own.
-    Ingress,
-    /// A gateway was killed while it answered: the answer broke off, or what it had waits for nobody.
-    Cut,
+    /// A gateway was killed that had it: the answer broke off, the Ingress controller gave one of its own, or another
+    /// gateway did that had passed it on.
+    Killed,
     /// The server was being restarted, and the gateway said so.
     Server,
     /// Nothing of that.
@@ -18,18 +16,15 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub(super) const ALL: [Self; 4] = [Self::Ingress, Self::Cut, Self::Server, Self::Other];
+    pub(super) const ALL: [Self; 3] = [Self::Killed, Self::Server, Self::Other];
 
-    /// Of a call of this step that ended with this text; `by_kill` if a gateway was killed while it was under way, or
-    /// just before.
-    pub(super) fn of(step: Step, text: &str, by_kill: bool) -> Self {
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    /// Of a call of this step that ended with this text; `killed` if a gateway was killed while it was under way.
+    /// What begins later has no such excuse: the Ingress controller tries a gateway that is there.
+    pub(super) fn of(step: Step, text: &str, killed: bool) -> Self {
         if step == Step::Restless && text.contains("MCP server \"restless\"") {
             Self::Server
-        } else if by_kill && says(&BY_INGRESS) {
-            Self::Ingress
-        } else if by_kill && says(&BROKEN) {
-            Self::Cut
+        } else if killed && BROKEN.iter().any(|words| text.contains(words)) {
+            Self::Killed
         } else {
             Self::Other
         }
@@ -38,20 +33,19 @@ impl Cause {
     /// The head of its column.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Ingress => "Ingress's 502 at a kill",
-            Self::Cut => "cut at a kill",
+            Self::Killed => "under way at a kill",
             Self::Server => "its server restarted",
             Self::Other => "unexplained",
         }
     }
 }
 
-/// What SDKs say of a status of the Ingress controller; the last is how Python's 2.3 puts any that is an error.
-const BY_INGRESS: [&str; 5] =
-    ["502", "503", "504", "Bad Gateway", "Server returned an error response"];
-
-/// What they say of a connection that broke, and we of an answer that never came.
-const BROKEN: [&str; 10] = [
+/// What SDKs say of a connection that broke or of the 502 in place of an answer (the second is how Python's 2.3 puts any
+/// status that is an error), gateways of another one that broke off, and we of an answer that never came.
+const BROKEN: [&str; 14] = [
+    "502",
+    "Server returned an error response",
+    "Bad Gateway",
     "Connection closed",
     "Server disconnected",
     "ended",
@@ -62,6 +56,7 @@ const BROKEN: [&str; 10] = [
     "stream",
     "terminated",
     "waited",
+    "went away before it answered",
 ];
 
 #[cfg(test)]
@@ -73,16 +68,22 @@ mod tests {
         let restless =
             "MCP server \"restless\" is not reachable (refused). Its tools do not work now";
         let bad = "Server error '502 Bad Gateway' for url";
-        for (step, text, by_kill, cause) in [
+        let any = "Server returned an error response";
+        let away = "the gateway that had this session's connection to the server went away before \
+                    it answered; it may have done what it was asked";
+        for (step, text, killed, cause) in [
             (Step::Restless, restless, false, Cause::Server),
             (Step::Shared, restless, false, Cause::Other),
-            (Step::Shared, bad, true, Cause::Ingress),
+            (Step::Shared, bad, true, Cause::Killed),
             (Step::Shared, bad, false, Cause::Other),
-            (Step::PerClient, "waited 30s for the answer", true, Cause::Cut),
+            (Step::Shared, any, true, Cause::Killed),
+            (Step::Shared, any, false, Cause::Other),
+            (Step::PerClient, away, true, Cause::Killed),
+            (Step::PerClient, "waited 30s for the answer", true, Cause::Killed),
             (Step::PerClient, "waited 30s for the answer", false, Cause::Other),
             (Step::List, "invalid API key", true, Cause::Other),
         ] {
-            assert_eq!(Cause::of(step, text, by_kill), cause, "{step:?}, {text}, {by_kill}");
+            assert_eq!(Cause::of(step, text, killed), cause, "{step:?}, {text}, {killed}");
         }
     }
 }

@@ -4,19 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
-
-use tokio::time::Instant;
 
 use super::{
     cause::Cause,
     load::{Kind, Step},
 };
-
-/// How long a killed gateway shows: its container starts again within seconds, but the Ingress controller takes it
-/// back only when it is ready, and SDKs retry on their own for some seconds more.
-const KILL_SHOWS: Duration = Duration::from_secs(20);
+use crate::Span;
 
 /// Shared by everybody who has something to write down.
 #[derive(Clone, Debug, Default)]
@@ -25,26 +19,36 @@ pub(super) struct Ledger(Arc<Mutex<Pages>>);
 #[derive(Debug, Default)]
 struct Pages {
     troubles: BTreeMap<&'static str, usize>,
-    kills: Vec<Instant>,
-    failures: Vec<Failure>,
-    losses: Vec<Loss>,
+    kills: Vec<Span>,
+    failed: Vec<Call>,
+    lost: Vec<Call>,
 }
 
-/// A call that failed.
+/// A call that failed, and when it was under way. Why is told in the end: a kill is written down when it is done.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) kind: &'static Kind,
+    pub(super) step: Step,
+    pub(super) when: Span,
+    pub(super) text: String,
+}
+
+/// A call that failed, or over which a session was lost.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: &'static Kind,
-    pub(super) step: Step,
     pub(super) cause: Cause,
+    step: Step,
     text: String,
 }
 
-/// A session that was lost.
-#[derive(Clone, Debug)]
-pub(super) struct Loss {
-    pub(super) kind: &'static Kind,
-    pub(super) cause: Cause,
-    text: String,
+/// All that was written down.
+#[derive(Debug)]
+pub(super) struct Sum {
+    /// What happened, and how often.
+    pub(super) troubles: Vec<(&'static str, usize)>,
+    pub(super) failed: Vec<Failure>,
+    pub(super) lost: Vec<Failure>,
 }
 
 impl Ledger {
@@ -53,35 +57,35 @@ impl Ledger {
         *self.pages().troubles.entry(trouble).or_default() += 1;
     }
 
-    /// A gateway is killed now.
-    pub(super) fn kill(&self) {
-        self.pages().kills.push(Instant::now());
+    /// A gateway was killed.
+    pub(super) fn killed(&self, when: Span) {
+        self.pages().kills.push(when);
     }
 
-    /// A call failed that began then.
-    pub(super) fn failed(&self, kind: &'static Kind, step: Step, began: Instant, text: String) {
-        let mut pages = self.pages();
-        let cause = Cause::of(step, &text, pages.kill_shows(began));
-        let failure = Failure { kind, step, cause, text };
-        if cause == Cause::Other {
-            eprintln!("unexplained: {failure}");
+    /// A call failed.
+    pub(super) fn failed(&self, call: Call) {
+        eprintln!("failed: {call}");
+        self.pages().failed.push(call);
+    }
+
+    /// A session was lost over a call.
+    pub(super) fn lost(&self, call: Call) {
+        eprintln!("lost: {call}");
+        self.pages().lost.push(call);
+    }
+
+    /// Everything, with what explains it.
+    pub(super) fn close(&self) -> Sum {
+        let Pages { troubles, kills, failed, lost } = std::mem::take(&mut *self.pages());
+        let explain = |Call { kind, step, when, text }| {
+            let killed = kills.iter().any(|kill| kill.meets(&when));
+            Failure { kind, cause: Cause::of(step, &text, killed), step, text }
+        };
+        Sum {
+            troubles: troubles.into_iter().collect(),
+            failed: failed.into_iter().map(explain).collect(),
+            lost: lost.into_iter().map(explain).collect(),
         }
-        pages.failures.push(failure);
-    }
-
-    /// A session was lost over a call that began then.
-    pub(super) fn lost(&self, kind: &'static Kind, step: Step, began: Instant, text: String) {
-        let mut pages = self.pages();
-        let cause = Cause::of(step, &text, pages.kill_shows(began));
-        let loss = Loss { kind, cause, text };
-        eprintln!("lost: {loss}");
-        pages.losses.push(loss);
-    }
-
-    /// Everything that was written down.
-    pub(super) fn close(&self) -> (Vec<(&'static str, usize)>, Vec<Failure>, Vec<Loss>) {
-        let pages = std::mem::take(&mut *self.pages());
-        (pages.troubles.into_iter().collect(), pages.failures, pages.losses)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -89,31 +93,22 @@ impl Ledger {
     }
 }
 
-impl Pages {
-    /// Whether a kill shows at some time between then and now.
-    fn kill_shows(&self, began: Instant) -> bool {
-        // None is in the future.
-        self.kills.iter().any(|kill| began < *kill + KILL_SHOWS)
+impl Failure {
+    /// As the loss of a session. Line 1 of the Python SDK ends its session at any status that is no success; the gateway
+    /// does not get to say anything.
+    pub(super) fn explains_loss(&self) -> bool {
+        self.cause == Cause::Killed && self.kind.ends_at_502
     }
 }
 
-impl Loss {
-    /// Line 1 of the Python SDK ends its session at any status that is no success; the gateway does not get to say
-    /// anything.
-    pub(super) fn is_explained(&self) -> bool {
-        self.cause == Cause::Ingress && self.kind.ends_at_502
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}: {}", self.kind.name, self.step.name(), self.text)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, step, text, .. } = self;
-        write!(f, "{}, {}: {text}", kind.name, step.name())
-    }
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.name, self.text)
+        write!(f, "{}, {}: {}", self.kind.name, self.step.name(), self.text)
     }
 }

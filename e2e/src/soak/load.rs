@@ -15,8 +15,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{ledger::Ledger, scene::Scene};
+use super::{
+    ledger::{Call as FailedCall, Ledger},
+    scene::Scene,
+};
 use crate::{
+    Span,
     clients::{
         Endpoint, Transport,
         install::Sdk,
@@ -220,11 +224,12 @@ impl Caller {
             };
             // What follows is what the client's process printed.
             let text = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
-            self.ledger.failed(self.kind, step, began, text.clone());
+            let when = Span::since(began);
+            self.ledger.failed(self.call(step, when, text.clone()));
             in_a_row += u32::from(step != Step::Restless);
             let ended = self.seat.sessions.lost(self.seat.number);
             if let Some(reason) = ended.or_else(|| (in_a_row == HOPELESS).then_some(text)) {
-                self.ledger.lost(self.kind, step, began, reason);
+                self.ledger.lost(self.call(step, when, reason));
                 self.begin_anew().await?;
                 in_a_row = 0;
             }
@@ -232,9 +237,14 @@ impl Caller {
         // One that only looks alive is lost too.
         let began = Instant::now();
         if let Err(error) = Step::Shared.perform(&self.seat).await {
-            self.ledger.lost(self.kind, Step::Shared, began, format!("{error:#}"));
+            let call = self.call(Step::Shared, Span::since(began), format!("{error:#}"));
+            self.ledger.lost(call);
         }
         Ok((self.kind, self.tally))
+    }
+
+    fn call(&self, step: Step, when: Span, text: String) -> FailedCall {
+        FailedCall { kind: self.kind, step, when, text }
     }
 
     async fn begin_anew(&mut self) -> Result<()> {

@@ -5,7 +5,10 @@ use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde_json::json;
 
-use crate::cluster::{Program, Release, Tenant, release::HOME};
+use crate::cluster::{
+    Program, Release, Tenant,
+    release::{HOME, RETRIES},
+};
 
 /// One is left alone, one is in trouble, and one is there when that one shows.
 const GATEWAYS: &str = "gateway.replicas=3";
@@ -32,7 +35,7 @@ impl std::fmt::Debug for Scene<'_> {
 
 impl<'a> Scene<'a> {
     pub(super) async fn set(release: &'a Release) -> Result<Self> {
-        release.upgrade(&[GATEWAYS, CPU]).await?;
+        release.upgrade(&[GATEWAYS, CPU, RETRIES]).await?;
         let client = release.cluster().client().await?;
         let tenant = release.tenant("soak").await?;
         let image = release.image(Program::Everything)?;

@@ -22,13 +22,13 @@ fn calls(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "| client | sessions begun | lost | calls answered | failed: {causes} |")?;
     writeln!(f, "|---|--:|--:|--:|{}", "--:|".repeat(Cause::ALL.len()))?;
     for (kind, tally) in &report.tallies {
-        let lost = report.losses.iter().filter(|loss| loss.kind.name == kind.name).count();
+        let lost = report.lost.iter().filter(|loss| loss.kind.name == kind.name).count();
         write!(f, "| {} | {} | {lost} | {} |", kind.name, tally.sessions, tally.answered)?;
         for cause in Cause::ALL {
             let of = |failure: &&super::Failure| {
                 failure.kind.name == kind.name && failure.cause == cause
             };
-            write!(f, " {} |", report.failures.iter().filter(of).count())?;
+            write!(f, " {} |", report.failed.iter().filter(of).count())?;
         }
         writeln!(f)?;
     }

@@ -95,9 +95,7 @@ pub(super) async fn gateways(scene: &Scene<'_>, ledger: &Ledger) -> Result<Infal
                 pods.delete(&name, &DeleteParams::default()).await?;
                 ledger.happens(DRAINED);
             } else {
-                // Calls that end while it is being killed are over it too.
-                ledger.kill();
-                fault.kill_pod(HOME, &name).await?;
+                ledger.killed(fault.kill_pod(HOME, &name).await?);
                 ledger.happens(KILLED);
             }
         }

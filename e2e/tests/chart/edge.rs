@@ -12,7 +12,7 @@ const NGINX: [(&str, &str); 13] = [
     ("nginx.ingress.kubernetes.io/proxy-send-timeout", "3600"),
     ("nginx.ingress.kubernetes.io/proxy-body-size", "0"),
     ("nginx.ingress.kubernetes.io/proxy-next-upstream", "error timeout"),
-    ("nginx.ingress.kubernetes.io/proxy-next-upstream-tries", "3"),
+    ("nginx.ingress.kubernetes.io/proxy-next-upstream-tries", "20"),
     ("nginx.ingress.kubernetes.io/proxy-next-upstream-timeout", "10"),
     ("nginx.ingress.kubernetes.io/proxy-connect-timeout", "2"),
     ("nginx.org/proxy-buffering", "False"),

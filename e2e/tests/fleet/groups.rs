@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Result;
 use e2e::{
+    Span,
     clients::{
         Transport,
         install::Sdk,
@@ -20,7 +21,10 @@ use e2e::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::{task::JoinSet, time::interval};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval, timeout},
+};
 
 /// Sessions of each kind that wait, and that call: few as a test, or as many as a team has with `FAIRWAY_FLEET=team`.
 fn sessions() -> (usize, usize) {
@@ -36,6 +40,8 @@ pub(crate) fn is_team() -> bool {
 const PACE: Duration = Duration::from_millis(500);
 /// A tool of a server that is shared, and of one at which each client has a connection of its own.
 const TOOLS: [&str; 2] = ["tools_echo", "held_echo"];
+/// How long news may take: a client that lost its stream opens one again after a second or two.
+const HEARING: Duration = Duration::from_secs(10);
 
 /// A kind of client.
 #[derive(Debug)]
@@ -47,14 +53,19 @@ pub(crate) struct Kind {
     /// Whether its sessions have to outlive their gateways. Over HTTP+SSE the stream is the session, and SDKs do not open
     /// a second one (Claude Code does).
     pub(crate) stays: bool,
+    /// Whether its session is over when a call is answered with an HTTP status that is no success, or not at all.
+    pub(crate) ends_at_502: bool,
 }
 
 const fn http(name: &'static str, library: Library, mode: Mode) -> Kind {
-    Kind { name, library, mode, transport: Transport::Http, stays: true }
+    Kind { name, library, mode, transport: Transport::Http, stays: true, ends_at_502: false }
 }
 
 pub(crate) const KINDS: [Kind; 6] = [
-    http("Python SDK 1.30, HTTP", Library::Python(Sdk::V1), Mode::Legacy),
+    Kind {
+        ends_at_502: true,
+        ..http("Python SDK 1.30, HTTP", Library::Python(Sdk::V1), Mode::Legacy)
+    },
     http("Python SDK 2.3, HTTP", Library::Python(Sdk::V2), Mode::Legacy),
     http("Python SDK 2.3, HTTP of 2026", Library::Python(Sdk::V2), Mode::Auto),
     http("TypeScript SDK 1.32, HTTP", Library::TypeScript(Sdk::V1), Mode::Legacy),
@@ -65,6 +76,7 @@ pub(crate) const KINDS: [Kind; 6] = [
         mode: Mode::Legacy,
         transport: Transport::Sse,
         stays: false,
+        ends_at_502: true,
     },
 ];
 
@@ -109,6 +121,13 @@ impl Group {
         lost
     }
 
+    /// How many of the sessions that wait have no stream any more: they do not hear what they did not hear `before`.
+    pub(crate) async fn deaf(&self, before: &[usize]) -> usize {
+        // Who is late counts.
+        let _ = timeout(HEARING, self.idle.wait_list_changed(before)).await;
+        self.idle.list_changes().iter().zip(before).filter(|(now, before)| now <= before).count()
+    }
+
     /// Whether all sessions that call have ended.
     pub(crate) fn is_over(&self) -> bool {
         let lost = |event: &Event| matches!(event, Event::Lost(_));
@@ -129,11 +148,15 @@ impl Group {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
+                    let began = Instant::now();
                     match sessions.call(session, tool, json!({"message": "on"})).await {
                         Ok(_) => {
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(error) => failed.push(format!("{tool}: {error:#}")),
+                        Err(error) => {
+                            let (when, reason) = (Span::since(began), format!("{tool}: {error:#}"));
+                            failed.push(Failed { session, when, reason });
+                        }
                     }
                 }
                 failed
@@ -143,12 +166,20 @@ impl Group {
     }
 }
 
+/// A call that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) session: usize,
+    pub(crate) when: Span,
+    pub(crate) reason: String,
+}
+
 /// Calls under way.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
-    callers: JoinSet<Vec<String>>,
+    callers: JoinSet<Vec<Failed>>,
 }
 
 impl Traffic {
@@ -156,10 +187,10 @@ impl Traffic {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// How many were answered, and what became of the others.
-    pub(crate) async fn stop(self) -> (usize, Vec<String>) {
+    /// How many were answered, and what became of the others, those of a session one after the other.
+    pub(crate) async fn stop(self) -> (usize, Vec<Failed>) {
         self.stop.store(true, Ordering::Relaxed);
-        let failed = self.callers.join_all().await.concat();
+        let failed = self.callers.join_all().await.into_iter().flatten().collect();
         (self.answered.load(Ordering::Relaxed), failed)
     }
 }

@@ -8,13 +8,17 @@ mod flight;
 mod groups;
 mod strangers;
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::Result;
-use e2e::cluster::{Program, Release, Tenant};
+use e2e::cluster::{Program, Release, Tenant, release::RETRIES};
 use serde_json::json;
 
-use events::{COSTLY, Event, PLANNED, Toll, UNPLANNED, judge_flight};
+use events::{COSTLY, Event, PLANNED, Toll, UNPLANNED};
 use flight::{Airport, Told};
 use groups::{Group, KINDS, is_team};
 
@@ -27,7 +31,7 @@ async fn sessions_outlive_their_gateways() {
     if !release.cluster().is_own() {
         return;
     }
-    release.upgrade(&["gateway.replicas=2"]).await.unwrap();
+    release.upgrade(&["gateway.replicas=2", RETRIES]).await.unwrap();
     let tenant = release.tenant("fleet").await.unwrap();
     let key = people(&release, &tenant).await.unwrap();
     let mut groups = Vec::new();
@@ -35,15 +39,12 @@ async fn sessions_outlive_their_gateways() {
         groups.push(Group::open(kind, &release, &key).await.unwrap());
     }
     let airport = Airport::build(&release, &tenant, &key).await.unwrap();
+    let scene = Scene { release, tenant, key, airport, changes: AtomicUsize::new(0) };
     let mut tolls: BTreeMap<&str, Vec<Toll>> = BTreeMap::new();
     let mut flights = Vec::new();
 
     for event in events() {
-        if Some(&event) == UNPLANNED.first() {
-            news_reach_everybody(&release, &tenant, &groups).await.unwrap();
-        }
-        let survived = event.survive(&release, &mut groups, &key, &airport).await;
-        let (cost, told) = survived.unwrap();
+        let (cost, told) = event.survive(&scene, &mut groups).await.unwrap();
         for (group, toll) in cost {
             tolls.entry(group).or_default().push(toll);
         }
@@ -57,7 +58,28 @@ async fn sessions_outlive_their_gateways() {
         }
     }
     for (event, told) in events().zip(&flights) {
-        judge_flight(event, told);
+        event.judge_flight(told);
+    }
+}
+
+/// Everything but the clients.
+#[derive(Debug)]
+struct Scene {
+    release: Release,
+    tenant: Tenant,
+    key: String,
+    airport: Airport,
+    /// How often something changed.
+    changes: AtomicUsize,
+}
+
+impl Scene {
+    /// Changes what everybody's list has.
+    async fn change(&self) -> Result<()> {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed);
+        let tools = json!({"prefix": format!("news{number}_")});
+        let spec = json!({"service": {"name": "mcp-tools"}, "tools": tools});
+        self.tenant.apply("McpServer", "news", spec).await
     }
 }
 
@@ -81,20 +103,6 @@ async fn people(release: &Release, tenant: &Tenant) -> Result<String> {
         tenant.ready("mcpserver", server).await?;
     }
     tenant.key(USER, json!({"user": USER})).await
-}
-
-/// Streams are still there, or nobody would hear of a new server. SDKs give one up that is refused twice, as it is
-/// while no gateway is there at all.
-async fn news_reach_everybody(release: &Release, tenant: &Tenant, groups: &[Group]) -> Result<()> {
-    let before: Vec<_> = groups.iter().map(|group| group.idle.list_changes()).collect();
-    tenant.run("late", release.image(Program::Everything)?, json!({})).await?;
-    tenant.ready("mcpserver", "late").await?;
-    for (group, before) in groups.iter().zip(&before) {
-        if group.kind.stays {
-            group.idle.wait_list_changed(before).await?;
-        }
-    }
-    Ok(())
 }
 
 /// What was under way and did not come to its end.

@@ -36,7 +36,6 @@ const MAX_PODS: usize = 256;
 pub(super) const QUEUE: usize = 64;
 /// The path on which a gateway says who it is.
 pub(super) const HELLO: &str = "/peer/hello";
-pub(super) const PROOF: &str = "fairway-mac";
 
 /// Another gateway that said hello.
 #[derive(Debug)]
@@ -173,7 +172,6 @@ async fn hello(fleet: &Fleet, pod: &Pod) -> Option<(Tag, Condition)> {
     let (asked, head, answer) = fleet.ask(pod, HELLO, &body).await?;
     let Here { tag, draining } = serde_json::from_slice(&answer).ok()?;
     let tag = Tag::from_bytes(tag);
-    let proof = head.headers.get(PROOF)?.to_str().ok()?;
     let condition = if draining { Condition::Draining } else { Condition::Serving };
-    fleet.is_answer(&asked, tag, proof).then_some((tag, condition))
+    fleet.is_answer(asked, tag, &head.headers).then_some((tag, condition))
 }

@@ -8,9 +8,9 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
-use super::finder::{Announced, HELLO, Hello, Here, PROOF};
+use super::finder::{Announced, HELLO, Hello, Here};
 use super::relay::REFUSED;
-use super::seal::Opened;
+use super::seal::{Asked, Opened};
 use super::{Condition, Fleet, Letter, Tag, brief, courier};
 use crate::downstream::reply::{self, Response};
 use crate::downstream::revival::{Listener, Turn};
@@ -25,6 +25,7 @@ pub(crate) async fn serve(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
+    let asked = Asked::of(&parts.headers);
     let opened = match app.fleet.open(&parts.method, path, &parts.headers, path == HELLO) {
         Ok(opened) => opened,
         Err(error) => {
@@ -33,6 +34,22 @@ pub(crate) async fn serve(
             return refused(StatusCode::FORBIDDEN, &error.to_string());
         }
     };
+    let fleet = app.fleet.clone();
+    let mut response = answer(app, parts, body, opened, (from, at)).await;
+    if let Some(asked) = asked {
+        fleet.vouch(asked, response.headers_mut());
+    }
+    response
+}
+
+async fn answer(
+    app: Arc<Downstream>,
+    parts: http::request::Parts,
+    body: Incoming,
+    opened: Opened,
+    (from, at): (SocketAddr, Option<IpAddr>),
+) -> Response {
+    let path = parts.uri.path();
     if !path.starts_with("/peer/") {
         return relayed(app, parts, body, opened).await;
     }
@@ -42,9 +59,7 @@ pub(crate) async fn serve(
         Err(response) => return response,
     };
     match (path, &parts.method, opened.letter.session) {
-        (HELLO, &Method::POST, _) => {
-            hello(&app.fleet, &parts.headers, (opened.from, from), at, &told)
-        }
+        (HELLO, &Method::POST, _) => hello(&app.fleet, (opened.from, from), at, &told),
         (brief::BRIEF, &Method::POST, _) => {
             let learnt = brief::learn(&app, &told);
             if learnt { reply::accepted() } else { refused(StatusCode::BAD_REQUEST, "unreadable") }
@@ -105,7 +120,6 @@ fn principal(app: &Downstream, opened: &Opened) -> Result<Option<Principal>, Res
 
 fn hello(
     fleet: &Fleet,
-    headers: &http::HeaderMap,
     (tag, from): (Tag, SocketAddr),
     at: Option<IpAddr>,
     body: &[u8],
@@ -129,12 +143,7 @@ fn hello(
         let _ = fleet.announced.try_send(Announced { tag, address });
     }
     let here = Here { tag: fleet.own.to_bytes(), draining: fleet.is_draining() };
-    let mut response = reply::value(StatusCode::OK, &here);
-    let proof = fleet.answer_to(headers).and_then(|proof| HeaderValue::try_from(proof).ok());
-    if let Some(proof) = proof {
-        response.headers_mut().insert(PROOF, proof);
-    }
-    response
+    reply::value(StatusCode::OK, &here)
 }
 
 /// What is not for this gateway, of which nothing was done.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::seal::Asked;
 use super::{Condition, Fleet, Letter, Pod, Tag};
 use crate::downstream::body::{Body, BrokenOff};
 use crate::downstream::reply::{self, Response};
@@ -112,8 +113,11 @@ impl Fleet {
     ) -> Result<Response, NotRelayed> {
         let place = self.relays.clone().try_acquire_owned().map_err(|_| NotRelayed::Crowded)?;
         let headers = self.seal(pod.tag, (method, target), letter, client, body);
+        let asked = Asked::of(&headers).ok_or(NotRelayed::Unreached)?;
         let answer = self.post(pod, method, target, headers, body).await?;
-        if answer.headers().contains_key(REFUSED) {
+        // Somebody else may be at its address by now.
+        let is_from_there = self.is_answer(asked, pod.tag, answer.headers());
+        if !is_from_there || answer.headers().contains_key(REFUSED) {
             return Err(NotRelayed::Unreached);
         }
         let (head, body) = answer.into_parts();
@@ -191,9 +195,11 @@ impl Fleet {
         pod: &Pod,
         path: &str,
         body: &Bytes,
-    ) -> Option<(HeaderMap, http::response::Parts, Bytes)> {
-        let asked = self.seal(Tag::NONE, (&Method::POST, path), &Letter::default(), &json(), body);
-        let answer = self.post(pod, &Method::POST, path, asked.clone(), body).await.ok()?;
+    ) -> Option<(Asked, http::response::Parts, Bytes)> {
+        let headers =
+            self.seal(Tag::NONE, (&Method::POST, path), &Letter::default(), &json(), body);
+        let asked = Asked::of(&headers)?;
+        let answer = self.post(pod, &Method::POST, path, headers, body).await.ok()?;
         let (head, mut answer) = answer.into_parts();
         let mut whole = Vec::new();
         while let Some(data) = std::future::poll_fn(|cx| answer.poll_data(cx)).await {

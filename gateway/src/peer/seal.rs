@@ -29,6 +29,7 @@ const SESSION: HeaderName = HeaderName::from_static("fairway-session");
 const TOLD: HeaderName = HeaderName::from_static("fairway-told");
 /// Hash of the body.
 const BODY: HeaderName = HeaderName::from_static("fairway-body");
+/// Of a request; of an answer, what proves who gives it.
 const MAC: HeaderName = HeaderName::from_static("fairway-mac");
 
 /// Headers of a client that are passed on, besides those whose names begin with `mcp-`. No other is:
@@ -64,6 +65,16 @@ impl PeerKeys {
     /// Takes the keys of others in place of its own.
     pub(crate) fn replace(&self, others: Self) {
         self.0.store(others.0.into_inner());
+    }
+}
+
+/// The MAC of a request, for which its answer has to vouch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked([u8; 32]);
+
+impl Asked {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        bytes(headers, &MAC).map(Self)
     }
 }
 
@@ -225,27 +236,29 @@ impl Fleet {
         Ok(Opened { from, letter: Letter { principal, session, told }, body })
     }
 
-    /// Proves to who asked that this gateway has the key.
-    pub(super) fn answer_to(&self, headers: &HeaderMap) -> Option<String> {
-        let asked: [u8; 32] = bytes(headers, &MAC)?;
-        Some(text(answer(self.keys.0.load().first()?, &asked, self.own).as_ref()))
+    /// Proves to who asked that it is this gateway which answers.
+    pub(super) fn vouch(&self, asked: Asked, answered: &mut HeaderMap) {
+        let keys = self.keys.0.load();
+        let proof = keys.first().map(|key| text(answer(key, asked, self.own).as_ref()));
+        if let Some(proof) = proof.and_then(|proof| HeaderValue::try_from(proof).ok()) {
+            answered.insert(MAC, proof);
+        }
     }
 
-    /// Whether an answer came from the gateway that says it gave it.
-    pub(super) fn is_answer(&self, asked: &HeaderMap, from: Tag, proof: &str) -> bool {
-        let Some(asked) = bytes::<32>(asked, &MAC) else { return false };
-        let proof = URL_SAFE_NO_PAD.decode(proof).unwrap_or_default();
+    /// Whether it is this gateway which answered.
+    pub(super) fn is_answer(&self, asked: Asked, from: Tag, answered: &HeaderMap) -> bool {
+        let Some(proof) = bytes::<32>(answered, &MAC) else { return false };
         self.keys.0.load().iter().any(|key| {
-            let expected = answer(key, &asked, from);
+            let expected = answer(key, asked, from);
             aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), &proof).is_ok()
         })
     }
 }
 
-fn answer(key: &hmac::Key, asked: &[u8; 32], from: Tag) -> hmac::Tag {
+fn answer(key: &hmac::Key, Asked(asked): Asked, from: Tag) -> hmac::Tag {
     let mut context = hmac::Context::with_key(key);
     context.update(b"answer");
-    context.update(asked);
+    context.update(&asked);
     context.update(&from.to_bytes());
     context.sign()
 }

@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
 
-use super::seal::Unsealed;
+use super::seal::{Asked, Unsealed};
 use super::*;
 
 fn fleet(secret: u8) -> Arc<Fleet> {
@@ -124,11 +124,17 @@ fn an_old_request_is_not_taken() {
 #[test]
 fn an_answer_proves_who_gave_it() {
     let (one, other, stranger) = (fleet(1), fleet(1), fleet(2));
-    let asked = sealed(&one, Tag::NONE);
-    let proof = |of: &Fleet| of.answer_to(&asked).unwrap();
+    let ask = || Asked::of(&sealed(&one, other.own)).unwrap();
+    let asked = ask();
+    let answer = |of: &Fleet| {
+        let mut headers = HeaderMap::new();
+        of.vouch(asked, &mut headers);
+        headers
+    };
 
-    assert!(one.is_answer(&asked, other.own, &proof(&other)));
-    assert!(!one.is_answer(&asked, one.own, &proof(&other)));
-    assert!(!one.is_answer(&asked, stranger.own, &proof(&stranger)));
-    assert!(!one.is_answer(&sealed(&one, Tag::NONE), other.own, &proof(&other)));
+    assert!(one.is_answer(asked, other.own, &answer(&other)));
+    assert!(!one.is_answer(asked, one.own, &answer(&other)));
+    assert!(!one.is_answer(asked, stranger.own, &answer(&stranger)));
+    assert!(!one.is_answer(ask(), other.own, &answer(&other)));
+    assert!(!one.is_answer(asked, other.own, &HeaderMap::new()));
 }

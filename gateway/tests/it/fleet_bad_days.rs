@@ -395,3 +395,59 @@ async fn who_passes_on_what_it_is_asked_is_not_taken_for_another_gateway() {
     let refused = metric(fleet.gateway("a"), "fairway_unauthorized_requests_total").await;
     assert!(refused >= Some(2.0), "{refused:?}");
 }
+
+/// Passes on what gateways ask each other, and answers what clients ask itself.
+async fn impostor(to: std::net::SocketAddr) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let forged = json!({"content": [{"type": "text", "text": "forged"}]});
+    let forged = json!({"jsonrpc": "2.0", "id": 1, "result": forged}).to_string();
+    let head = format!("content-type: application/json\r\ncontent-length: {}", forged.len());
+    let forged = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{forged}");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let Ok(mut onward) = TcpStream::connect(to).await else { continue };
+            let forged = forged.clone();
+            tokio::spawn(async move {
+                let (mut asked, mut told) = (vec![0; 65536], vec![0; 65536]);
+                loop {
+                    let (stream, bytes) = tokio::select! {
+                        Ok(read @ 1..) = stream.read(&mut asked) => {
+                            let bytes = &asked[..read];
+                            let is_ours = bytes.starts_with(b"POST /mcp ");
+                            if is_ours { (&mut stream, forged.as_bytes()) } else { (&mut onward, bytes) }
+                        }
+                        Ok(read @ 1..) = onward.read(&mut told) => (&mut stream, &told[..read]),
+                        else => break,
+                    };
+                    if stream.write_all(bytes).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_answers_in_place_of_a_gateway_is_not_believed() {
+    let server = Fixture::with_sessions().await;
+    let mut fleet = Fleet::start(&[server.manifest("server")]).await;
+    let to_a = peer_address(fleet.gateway("a"));
+    drop(fleet.take("b"));
+    knows(fleet.gateway("a"), 0).await;
+    fleet.join_at("b", vec![impostor(to_a).await.to_string()]).await;
+    for name in ["a", "b"] {
+        knows(fleet.gateway(name), 1).await;
+    }
+    fleet.server_is_connected("server").await;
+    let at_a = Session::open(&fleet.alice("a"), "/mcp").await;
+    let at_b = at_a.with(|client| client.at(fleet.address("b")));
+
+    assert_eq!(text(&at_b.call("work", json!({})).await), "done");
+
+    let unreached = r#"fairway_relays_total{outcome="unreached"}"#;
+    let unreached = metric(fleet.gateway("b"), unreached).await;
+    assert!(unreached >= Some(1.0), "{unreached:?}");
+}

@@ -103,7 +103,7 @@ impl Component {
             }
             // Of all the programs this one alone takes a single dash.
             Self::Dns => vec!["-conf".into(), layout.config("Corefile").display().to_string()],
-            Self::Ingress => ingress(),
+            Self::Ingress => ingress(layout),
         }
     }
 }
@@ -167,7 +167,7 @@ fn controller_manager(layout: &Layout) -> Vec<String> {
     ]
 }
 
-fn ingress() -> Vec<String> {
+fn ingress(layout: &Layout) -> Vec<String> {
     vec![
         flag("providers.kubernetesIngress", true),
         flag("providers.kubernetesIngress.ingressClass", "traefik"),
@@ -175,6 +175,10 @@ fn ingress() -> Vec<String> {
         // client takes its session for gone.
         flag("providers.kubernetesIngress.allowEmptyServices", true),
         flag("providers.kubernetesIngress.ingressEndpoint.ip", NODE_IP),
+        flag_path("providers.file.filename", &layout.config("ingress.yaml")),
+        flag("providers.file.watch", false),
+        // A node that is lost refuses nothing: what waits for a connection to it is tried again after this.
+        flag("serversTransport.forwardingTimeouts.dialTimeout", "2s"),
         flag("entryPoints.web.address", format!("{NODE_IP}:80")),
         flag("entryPoints.websecure.address", format!("{NODE_IP}:443")),
         flag("entryPoints.ping.address", format!("{LOOPBACK}:8082")),

@@ -29,6 +29,7 @@ pub(crate) fn files(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
         (layout.config("Corefile"), corefile(&layout.config("admin.kubeconfig"))),
         (layout.config("resolv.conf"), String::new()),
         (layout.config("audit.yaml"), audit()),
+        (layout.config("ingress.yaml"), ingress().to_owned()),
     ];
     for node in Node::ALL {
         files.extend(files_of_node(&layout.on(node))?);
@@ -105,6 +106,16 @@ rules:
 - {{level: None}}
 "
     )
+}
+
+/// The middleware that `charts/fairway/README.md` has for a Traefik without CRDs; see `release::RETRIES`.
+fn ingress() -> &'static str {
+    "\
+http:
+  middlewares:
+    retry:
+      retry: {attempts: 20, initialInterval: 100ms}
+"
 }
 
 /// `imageGCHighThresholdPercent`: images cannot be pulled again, so a full disk is no reason to delete them.
@@ -238,12 +249,27 @@ mod tests {
 
         write(&layout).unwrap();
 
-        for file in ["containerd.toml", "kubelet.yaml", "proxy.yaml", "Corefile", "resolv.conf"] {
+        for file in [
+            "containerd.toml",
+            "kubelet.yaml",
+            "proxy.yaml",
+            "Corefile",
+            "resolv.conf",
+            "ingress.yaml",
+        ] {
             assert!(layout.config(file).is_file(), "{file}");
         }
         let network = fs::read_to_string(layout.config("cni/10-fairway.conflist")).unwrap();
         let network: Value = serde_json::from_str(&network).unwrap();
         assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.0.0/24");
+    }
+
+    #[test]
+    fn the_ingress_tries_again_as_the_chart_says() {
+        let readme =
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/fairway/README.md"));
+
+        assert!(readme.contains(ingress()));
     }
 
     #[test]

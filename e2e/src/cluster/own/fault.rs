@@ -2,11 +2,11 @@
 //!
 //! For those who hold the cluster alone. What a test leaves broken when it fails, the next one makes anew.
 
-use std::{fs, time::Duration};
+use std::{cell::Cell, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     super::{
@@ -20,6 +20,7 @@ use super::{
     cut::{Cut, Others},
     death, memory, node_is_ready, ready, said, second, sweep,
 };
+use crate::Span;
 
 /// What can be done to the own cluster.
 #[derive(Debug)]
@@ -116,25 +117,32 @@ impl<'a> Fault<'a> {
         Frozen::of(self.pod(namespace, pod).await?)
     }
 
-    /// Ends the processes of a pod as the kernel does when memory runs out.
-    pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<()> {
-        for process in self.pod(namespace, pod).await? {
+    /// Ends the processes of a pod as the kernel does when memory runs out, and tells when that was.
+    pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<Span> {
+        let processes = self.pod(namespace, pod).await?;
+        let began = Instant::now();
+        for process in processes {
             process.kill().await?;
         }
-        Ok(())
+        Ok(Span::since(began))
     }
 
-    /// Takes from a pod what memory it does not have yet: the kernel ends it when it wants more.
-    pub async fn starve_pod(&self, namespace: &str, pod: &str) -> Result<()> {
+    /// Takes from a pod what memory it does not have yet: the kernel ends it when it wants more. Tells when that was.
+    pub async fn starve_pod(&self, namespace: &str, pod: &str) -> Result<Span> {
         let processes = self.pod(namespace, pod).await?;
+        let lived = Cell::new(Instant::now());
         let ended = || async {
+            if processes.iter().all(|process| process.alive()) {
+                lived.set(Instant::now());
+            }
             for process in processes.iter().filter(|process| process.alive()) {
                 // What the kernel could take back makes room once; the next time there is none.
                 memory::limit_to_use(*process)?;
             }
             Ok(processes.iter().all(|process| !process.alive()))
         };
-        command::until("the kernel to end what wants memory", START, ended).await
+        command::until("the kernel to end what wants memory", START, ended).await?;
+        Ok(Span::since(lived.get()))
     }
 
     /// Cuts a pod from others.
