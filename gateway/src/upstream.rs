@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::{CallMetrics, Refusal, Telemetry};
 
 mod admission;
+mod beginning;
 mod breaker;
 mod budget;
 mod client;
