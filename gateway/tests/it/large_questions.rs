@@ -129,10 +129,8 @@ async fn a_question_beyond_the_bound_fails_and_says_so() {
 async fn a_large_question_for_which_a_key_has_no_room_fails_and_says_so() {
     let (server, holding) = (Fixture::modern().await, Fixture::start().await);
     holding.offer(&["hold"]);
-    let mut stage = Stage::empty();
+    let mut stage = Stage::set(&[server.manifest("server"), holding.manifest("holding")]);
     stage.body_memory = 16 * MIB;
-    stage.write("server.yaml", &server.manifest("server"));
-    stage.write("holding.yaml", &holding.manifest("holding"));
     stage.open().await;
     stage.server_is("server", "connected").await;
     stage.server_is("holding", "connected").await;
