@@ -513,9 +513,13 @@ async fn a_server_that_comes_back_in_another_era_is_spoken_to_in_that() {
         let before = server.seen_of("tools/call").len();
         assert_eq!(text(&session.call("work", json!({})).await), "done");
         assert_eq!(text(&guest.call("work", json!({})).await), "done");
+        let lists = server.seen_of("tools/list");
+        let own = lists[lists.len() - 1].session();
         for seen in &server.seen_of("tools/call")[before..] {
             assert_eq!(seen.headers["mcp-protocol-version"], version);
             assert_eq!(seen.session().is_some(), version != MODERN);
+            // Each client has its own, and none that of the gateway.
+            assert!(seen.session().is_none() || seen.session() != own);
         }
     }
 }
