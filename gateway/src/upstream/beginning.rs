@@ -44,8 +44,8 @@ impl Beginning {
         let common = upstream.template(&upstream.endpoint.streamable);
         let post = common.clone().posting();
         let sent = Some(upstream.send(http, &post, Method::POST, initialize, Vec::new()));
-        let (limit, upstream, http) =
-            (upstream.entry().timeouts.request, upstream.clone(), http.clone());
+        let limit = upstream.entry().timeouts.request;
+        let (upstream, http) = (upstream.clone(), http.clone());
         let begun = self.0.insert(Begun { upstream, http, common, sent });
         let response = within(limit, begun.head()).await??;
         Ok((response, begun.common.clone()))
@@ -72,6 +72,7 @@ impl Drop for Beginning {
 }
 
 impl Begun {
+    /// The head of the answer, which comes once.
     async fn head(&mut self) -> Result<Response<Body>, Fault> {
         let answered = self.sent.as_mut().ok_or(Fault::SessionLost)?.await;
         self.sent = None;
