@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::{CallMetrics, Refusal, Telemetry};
 
 mod admission;
+mod beginning;
 mod breaker;
 mod budget;
 mod client;
@@ -78,8 +79,6 @@ const MAX_LEGS: usize = 256;
 const MAX_DRAINS: usize = 256;
 /// How long such a message may take to be accepted.
 const PASSING: Duration = Duration::from_secs(2);
-/// Legs nobody used for so long are closed.
-const LEG_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Over which transport a server is spoken to in the legacy era.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,7 +330,7 @@ impl Upstream {
         if held.len() >= MAX_LEGS {
             let oldest = held
                 .into_iter()
-                .filter(|(_, slot)| Arc::strong_count(slot) == 1)
+                .filter(|(_, slot)| !slot.is_in_use())
                 .max_by_key(|(_, slot)| slot.idle())
                 .map(|(client, _)| client.clone())
                 .ok_or(Fault::Crowded)?;
@@ -517,11 +516,11 @@ impl Upstream {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let mut idle = Vec::new();
         clients.retain(|_, slot| {
-            let keep = slot.idle() < LEG_IDLE || Arc::strong_count(slot) > 1;
-            if !keep {
+            let unused = slot.is_unused();
+            if unused {
                 idle.extend(slot.give_up());
             }
-            keep
+            !unused
         });
         idle
     }

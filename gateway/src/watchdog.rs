@@ -209,3 +209,48 @@ impl<B: Body + Unpin> Body for Watched<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    fn connection() -> Arc<Activity> {
+        Arc::new(Activity {
+            began: Instant::now(),
+            head_since: AtomicU64::new(0),
+            stalled_since: AtomicU64::new(0),
+            last: AtomicU64::new(1),
+            busy: AtomicU64::new(0),
+        })
+    }
+
+    const MOMENT: Duration = Duration::from_millis(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_what_it_is_sent_is_given_up_even_while_busy() {
+        let activity = connection();
+        let _busy = Busy::new(&activity, None);
+        advance(IDLE * 2).await;
+        assert!(!activity.is_overdue(), "an open stream on which nothing is said");
+
+        activity.stalled_since.store(activity.now(), Ordering::Relaxed);
+        advance(STALL).await;
+        assert!(!activity.is_overdue());
+        advance(MOMENT).await;
+        assert!(activity.is_overdue());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_and_idleness_too() {
+        let activity = connection();
+        activity.head_since.store(activity.now(), Ordering::Relaxed);
+        advance(HEAD + MOMENT).await;
+        assert!(activity.is_overdue());
+
+        drop(Busy::new(&activity, None));
+        assert!(!activity.is_overdue(), "the head came");
+        advance(IDLE + MOMENT).await;
+        assert!(activity.is_overdue());
+    }
+}

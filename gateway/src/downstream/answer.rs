@@ -16,7 +16,7 @@ use super::{Downstream, modern};
 use crate::call::{Call, Event};
 use crate::parked::Parked;
 
-/// How often a silent stream shows that it lives (PROTOCOL 29).
+/// How often a silent stream shows that it lives: proxies close what was silent for 60 s, some for 30.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Before the head of a stream of events. A proxy in Go (Traefik 3.6 was seen to) ends a stream whose

@@ -120,8 +120,8 @@ impl EventBody {
         let mut body = Self::new(app, principal, Scope::All, Kind::Sse(stream), outgoing);
         body.home = Some(home);
         body.ready.push_back(start);
-        // A client whose stream broke comes back without `initialize` and would never list again
-        // (PROTOCOL §4); to one that is new this says nothing wrong.
+        // A client whose stream broke comes back without `initialize` and would never list again; to
+        // one that is new this says nothing wrong.
         body.look();
         body
     }

@@ -105,7 +105,7 @@ pub(crate) fn broken_off() -> Response {
     error(StatusCode::BAD_GATEWAY, "the answer broke off")
 }
 
-/// A stream of events that no proxy on the way may hold back (PROTOCOL 29).
+/// A stream of events that no proxy on the way may hold back.
 pub(crate) fn events(body: Body) -> Response {
     let mut response = bare(StatusCode::OK, body);
     let headers = response.headers_mut();

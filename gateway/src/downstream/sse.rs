@@ -1,7 +1,7 @@
 //! HTTP+SSE, 2024-11-05: one stream carries all answers, messages are posted beside it.
 //!
-//! A client that comes back after the stream ended does not say `initialize` again (PROTOCOL §4),
-//! so every stream serves calls from its first moment: that is how such sessions outlive a restart.
+//! A client that comes back after the stream ended does not say `initialize` again (the SDKs
+//! do not), so every stream serves calls from its first moment: that is how such sessions outlive a restart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -121,6 +121,13 @@ pub(super) async fn post(app: Arc<Downstream>, arrival: Box<Arrival>) -> Respons
             }
             reply::accepted()
         }
+        // 2026-07-28, basic/transports/streamable-http, sending messages.
+        Ok(Message::Response { .. }) if is_modern(&parts.headers) => {
+            let message = "clients of 2026-07-28 send no responses: what a server asks is answered in \
+                           `inputResponses` of the next request";
+            let refusal = error_response(None, INVALID_REQUEST, message);
+            reply::json(StatusCode::BAD_REQUEST, refusal)
+        }
         Ok(Message::Response { id, .. }) => {
             // One that nobody waits for any more comes late, not wrongly.
             if let Some(session) = session {

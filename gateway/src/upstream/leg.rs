@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::beginning::{self, Beginning, SESSION_ID};
 use super::client::{HttpClient, Sending, Template};
 use super::exchange::{Exchange, Item, SessionUse};
 use super::fault::Fault;
@@ -27,7 +28,6 @@ use super::unasked::Unasked;
 use super::{Link, Upstream};
 use crate::home::Home;
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -111,10 +111,12 @@ impl Leg {
         link: Link,
         lodger: Option<&Lodger>,
     ) -> Result<Arc<Self>, Fault> {
-        let leg = Self::open_somewhere(upstream, link, lodger).await?;
+        let mut beginning = Beginning::default();
+        let leg = Self::open_somewhere(upstream, link, lodger, &mut beginning).await?;
         if lodger.is_some() {
             leg.lodge(upstream).await;
         }
+        beginning.succeed();
         Ok(leg)
     }
 
@@ -123,10 +125,11 @@ impl Leg {
         upstream: &Arc<Upstream>,
         link: Link,
         lodger: Option<&Lodger>,
+        beginning: &mut Beginning,
     ) -> Result<Arc<Self>, Fault> {
         for http in upstream.ways().await {
             let is_pod = !Arc::ptr_eq(&http, &upstream.http);
-            let opened = Self::open_over(upstream, link, http, lodger).await;
+            let opened = Self::open_over(upstream, link, http, lodger, beginning).await;
             if !is_pod || !matches!(opened, Err(Fault::SessionLost)) {
                 return opened;
             }
@@ -139,12 +142,13 @@ impl Leg {
         link: Link,
         http: Arc<HttpClient>,
         lodger: Option<&Lodger>,
+        beginning: &mut Beginning,
     ) -> Result<Arc<Self>, Fault> {
         let unasked = Unasked::new(upstream, lodger);
         let capabilities = lodger.map_or(NO_CAPABILITIES, |lodger| &lodger.capabilities);
         let leg = match link {
             Link::Streamable => {
-                Self::open_streamable(upstream, http, capabilities, unasked).await?
+                Self::open_streamable(upstream, http, capabilities, unasked, beginning).await?
             }
             Link::Sse => Self::open_sse(upstream, http, capabilities, unasked).await?,
         };
@@ -178,30 +182,23 @@ impl Leg {
     }
 
     async fn open_streamable(
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         http: Arc<HttpClient>,
         capabilities: &[u8],
         unasked: Arc<Unasked>,
+        beginning: &mut Beginning,
     ) -> Result<Self, Fault> {
-        let entry = upstream.entry();
-        let mut other = upstream.template(&upstream.endpoint.streamable);
+        let request_timeout = upstream.entry().timeouts.request;
         let body = initialize(0, capabilities);
-        let sending =
-            upstream.send(&http, &other.clone().posting(), Method::POST, body, Vec::new());
-        let response = within(entry.timeouts.request, sending).await??;
-        let session = response.headers().get(SESSION_ID).cloned();
+        let (response, common) = beginning.ask(upstream, &http, body).await?;
         let answer = Exchange::head(response, 0)?;
-        let hello = hello(&answer_to(0, answer, entry.timeouts.request).await?)?;
-        other = other.with(PROTOCOL_VERSION, HeaderValue::from_static(hello.version.as_str()));
-        if let Some(mut session) = session {
-            session.set_sensitive(true);
-            other = other.with(SESSION_ID, session);
-        }
+        let hello = hello(&answer_to(0, answer, request_timeout).await?)?;
+        let version = HeaderValue::from_static(hello.version.as_str());
+        let other = common.with(PROTOCOL_VERSION, version);
         let post = other.clone().posting();
         let mut leg = Self::new(LegLink::Streamable { post, other }, http, unasked);
         leg.hello = hello;
-        leg.notify(upstream, Bytes::from_static(INITIALIZED), upstream.entry().timeouts.request)
-            .await?;
+        leg.notify(upstream, Bytes::from_static(INITIALIZED), request_timeout).await?;
         Ok(leg)
     }
 
@@ -418,12 +415,8 @@ impl Leg {
 
     /// Ends the session, if the server keeps one.
     pub(crate) async fn close(&self, upstream: &Upstream) {
-        let LegLink::Streamable { other, .. } = &self.link else { return };
-        if other.holds(&SESSION_ID) {
-            let sending =
-                upstream.send(&self.http, other, Method::DELETE, Bytes::new(), Vec::new());
-            // The server may have forgotten the session or never end one: both are fine.
-            let _ = within(NOTIFY, sending).await;
+        if let LegLink::Streamable { other, .. } = &self.link {
+            beginning::end(upstream, &self.http, other).await;
         }
     }
 

@@ -17,6 +17,9 @@ use super::lodger::Lodger;
 use crate::client::Client;
 use crate::session::SessionId;
 
+/// Legs nobody used for so long are closed.
+const LEG_IDLE: Duration = Duration::from_secs(30 * 60);
+
 /// Whose leg it is: never two principals', and of one principal one for each session. Requests
 /// without a session share one, those of the modern era one for all who can do the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -202,5 +205,37 @@ impl Slot {
 
     pub(super) fn idle(&self) -> Duration {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Whether a call has it, besides the place where it is kept.
+    pub(super) fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
+    /// Whether its leg was used so long ago that it is closed.
+    pub(super) fn is_unused(self: &Arc<Self>) -> bool {
+        !self.is_in_use() && self.idle() >= LEG_IDLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leg_is_closed_half_an_hour_after_its_last_use() {
+        let slot = Slot::new(Of::Gateway);
+        advance(LEG_IDLE / 2).await;
+        slot.touch();
+        advance(LEG_IDLE / 2).await;
+        assert!(!slot.is_unused());
+
+        advance(LEG_IDLE / 2).await;
+        let call = slot.clone();
+        assert!(!slot.is_unused(), "closed under a call");
+        drop(call);
+        assert!(slot.is_unused());
     }
 }

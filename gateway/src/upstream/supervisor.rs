@@ -171,10 +171,13 @@ async fn connect(upstream: &Arc<Upstream>) -> Result<(), Fault> {
     }
 }
 
-fn settle(upstream: &Upstream, link: Link, leg: Arc<Leg>) {
+fn settle(upstream: &Arc<Upstream>, link: Link, leg: Arc<Leg>) {
     upstream.learn(link, &leg);
     upstream.standing.introduce(about(link, &leg));
-    upstream.own.current.store(Some(leg));
+    // Its session may still be there: not every failure is the loss of it.
+    if let Some(last) = upstream.own.current.swap(Some(leg)) {
+        upstream.close_soon(last);
+    }
 }
 
 fn about(link: Link, leg: &Leg) -> About {

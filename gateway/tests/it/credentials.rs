@@ -3,8 +3,9 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::support::client::{Session, Sse, call, fault, text};
-use crate::support::fixture::{Fixture, json_reply, reply};
+use crate::support::client::{Session, Sse, answer, call, events, fault, text};
+use crate::support::fixture::{Fixture, done, json_reply, reply, result};
+use crate::support::guest::Guest;
 use crate::support::manifests::{key, secret};
 use crate::support::stage::Stage;
 use crate::support::{eventually, logs};
@@ -129,6 +130,42 @@ async fn what_a_client_shows_never_reaches_a_server_and_no_secret_is_told() {
             let at = told.find(secret);
             assert!(at.is_none(), "{secret}: {}", &told[at.unwrap_or(0).saturating_sub(200)..]);
         }
+    }
+}
+
+/// A page to visit is as good as a key to it, and a state is the server's own.
+#[tokio::test]
+async fn what_servers_and_clients_keep_between_them_is_not_logged() {
+    logs::keep();
+    let server = Fixture::modern().await;
+    let page = json!({"mode": "url", "url": "https://sesame-page.example", "message": "m"});
+    let page = json!({"a": {"method": "elicitation/create", "params": page}});
+    server.on("tools/call", move |seen| {
+        let asks = seen.message["params"]["inputResponses"].is_null();
+        let required = json!({
+            "resultType": "input_required", "inputRequests": page, "requestState": "sesame-state",
+        });
+        let response = if asks { result(&seen, &required) } else { done(&seen) };
+        async { response }
+    });
+    let stage = Stage::start(&[server.manifest("asking")]).await;
+    stage.server_is("asking", "connected").await;
+    let able = json!({"elicitation": {"form": {}, "url": {}}});
+    let guest = Guest::new(&stage.alice(), "/mcp").can(able.clone());
+    let session = Session::open_with(&stage.bob(), "/mcp", able).await;
+
+    let required = guest.call("work", json!({})).await;
+    assert_eq!(required["result"]["requestState"], "sesame-state", "{required}");
+    guest.answer("work", &required, json!({"a": {"action": "accept"}})).await;
+    let mut open = events(session.send(call(1, "work", json!({}))).await);
+    let asked = open.message("elicitation/create").await;
+    assert!(asked.to_string().contains("sesame-page"), "{asked}");
+    session.post(answer(&asked["id"], json!({"action": "accept"}))).await;
+    open.answer(&1.into()).await;
+
+    let logged = logs::text();
+    for secret in ["sesame-page", "sesame-state"] {
+        assert!(!logged.contains(secret), "{secret} is logged");
     }
 }
 

@@ -2,15 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
 use serde_json::json;
 
-use crate::support::client::{Client, Session, hello, notification, request};
-use crate::support::eventually;
+use crate::support::client::{Client, Session, call, hello, notification, request};
+use crate::support::fixture::Fixture;
+use crate::support::guest::Guest;
 use crate::support::manifests::server;
 use crate::support::stage::{Stage, everything};
+use crate::support::{eventually, within_time};
 
+/// 15 s, and a call has 5 s more to be answered as JSON; with room for two busy cores.
+const ALIVE: Duration = Duration::from_secs(25);
 const APP: &str = "https://app.example.com";
 
 fn assert_safe(headers: &HeaderMap, what: &str) {
@@ -96,6 +103,46 @@ async fn allowed(client: &Client, origin: &str) -> Option<String> {
     let allowed = reply.headers.get("access-control-allow-origin");
     assert_eq!(allowed.is_some(), reply.status == StatusCode::OK, "{reply:?}");
     allowed.map(|origin| origin.to_str().unwrap().to_owned())
+}
+
+/// Every kind of stream shows that it lives, so that nothing on the way closes it.
+#[tokio::test]
+async fn streams_are_held_back_by_nobody_and_show_that_they_live() {
+    let fixture = Fixture::start().await;
+    fixture.on("tools/call", |_| std::future::pending());
+    let stage = Stage::start(&[fixture.manifest("silent")]).await;
+    stage.server_is("silent", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let mut guest = Guest::new(&stage.alice(), "/mcp");
+    // It means nothing any more.
+    guest.client = guest.client.with("last-event-id", "1");
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+
+    let get = session.client.send(Method::GET, "/mcp", String::new()).await;
+    let sse = stage.alice().send(Method::GET, "/sse", String::new()).await;
+    let listen = guest.send("l", "subscriptions/listen", filter).await;
+    // No answer in time for a head of JSON.
+    let call = session.send(call(1, "work", json!({}))).await;
+
+    let streams = [("GET", get), ("HTTP+SSE", sse), ("listen", listen), ("POST", call)];
+    join_all(streams.map(|(what, response)| async move {
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "text/event-stream", "{what}");
+        assert_eq!(headers["cache-control"], "no-store, no-transform", "{what}");
+        assert_eq!(headers["x-accel-buffering"], "no", "{what}");
+        let (mut body, mut text) = (response.into_body(), String::new());
+        within_time(what, ALIVE, async {
+            while !text.contains(": keep-alive\n\n") {
+                let frame = body.frame().await.unwrap().unwrap();
+                text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
+            }
+        })
+        .await;
+        // What can be resumed is the GET stream alone.
+        let has_id = text.lines().any(|line| line.starts_with("id:"));
+        assert_eq!(has_id, what == "GET", "{what}: {text}");
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -124,6 +124,39 @@ async fn a_question_beyond_the_bound_fails_and_says_so() {
     assert_eq!(text(&session.call("work", json!({})).await), "done");
 }
 
+/// What is put together of an answer is held in the room that the key has for its requests, too.
+#[tokio::test]
+async fn a_large_question_for_which_a_key_has_no_room_fails_and_says_so() {
+    let (server, holding) = (Fixture::modern().await, Fixture::start().await);
+    holding.offer(&["hold"]);
+    let mut stage = Stage::set(&[server.manifest("server"), holding.manifest("holding")]);
+    stage.body_memory = 16 * MIB;
+    stage.open().await;
+    stage.server_is("server", "connected").await;
+    stage.server_is("holding", "connected").await;
+    let session = Session::open_with(&stage.alice(), "/mcp", able()).await;
+    let other = Session::open_with(&stage.bob(), "/mcp", able()).await;
+    let kind = ("resultType", json!(ASKS));
+    asks(&server, false, vec![kind, ("requestState", json!("state")), question(2 * MIB)]);
+    let gate = holding.hold("tools/call");
+
+    // Three of the four MiB that a key may have are in use.
+    let held = session.call("hold", json!({"text": "x".repeat(3 * MIB)}));
+    let (answer, ()) = tokio::join!(held, async {
+        holding.sees("tools/call", 1).await;
+        let refused = session.call("work", json!({})).await;
+        assert!(fault(&refused).contains("more than there is room for now"), "{refused}");
+        let mut open = events(other.send(call("b", "work", json!({}))).await);
+        converse(&mut open, (&other.client, "/mcp"), &"b".into(), 2 * MIB).await;
+        gate.cancel();
+    });
+
+    assert_eq!(text(&answer), "done");
+    let mut open = events(session.send(call("a", "work", json!({}))).await);
+    let told = converse(&mut open, (&session.client, "/mcp"), &"a".into(), 2 * MIB).await;
+    assert!(text(&told).contains("accept"), "{told}");
+}
+
 #[tokio::test]
 async fn a_question_that_looked_like_an_answer_is_not_passed_for_one() {
     let server = Fixture::modern().await;

@@ -50,14 +50,15 @@ async fn progress_and_cancellation_pass() {
             json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string()
         };
         let own = &call["params"]["_meta"]["progressToken"];
-        // Of somebody else's call: not for this client.
-        vec![progress(&json!(424_242)), progress(own), done_text(&call["id"])]
+        // Of somebody else's call: not for this client. Nor is what comes after the answer.
+        vec![progress(&json!(424_242)), progress(own), done_text(&call["id"]), progress(own)]
     });
     let params = json!({"name": "work", "_meta": {"progressToken": "mine"}});
     let mut stream = events(session.send(request(1, "tools/call", params)).await);
     assert_eq!(text(&stream.answer(&1.into()).await), "done");
     assert_eq!(stream.passed.len(), 1, "{:?}", stream.passed);
     assert_eq!(stream.passed[0].json()["params"]["progressToken"], "mine");
+    assert!(stream.next().await.is_none(), "something comes after the answer");
 
     legacy.on_call(|_| Vec::new());
     let (reply, ()) = tokio::join!(session.post(call("c", "work", json!({}))), async {

@@ -88,6 +88,27 @@ async fn a_leg_says_hello_and_which_version_it_speaks() {
     }
 }
 
+/// Many servers answer to one name only.
+#[tokio::test]
+async fn a_server_is_called_by_the_name_that_its_manifest_says() {
+    let fixture = Fixture::with_sessions().await.announcing();
+    let manifest = fixture.manifest_with("named", "hostHeader: git.example:8443");
+    let stage = Stage::start(&[manifest]).await;
+    stage.server_is("named", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    session.call("work", json!({})).await;
+    session.delete().await;
+    eventually("all kinds of requests", || async {
+        let methods: BTreeSet<_> = fixture.seen().into_iter().map(|s| s.http.to_string()).collect();
+        (methods.len() == 3).then_some(())
+    })
+    .await;
+
+    for seen in fixture.seen() {
+        assert_eq!(seen.headers["host"], "git.example:8443", "{} {}", seen.http, seen.method());
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_a_session_is_the_end_of_its_leg() {
     let (fixture, stage) = stateful().await;
@@ -104,6 +125,9 @@ async fn the_end_of_a_session_is_the_end_of_its_leg() {
     })
     .await;
     assert_eq!(deleted.session(), Some(&*calls[0]));
+    // An id of its own, which tells nothing of the server's.
+    let own = first.client.headers["mcp-session-id"].to_str().unwrap();
+    assert!(!own.contains(&calls[0]), "{own}");
     assert!(fixture.sessions().contains(&calls[1]));
     assert_eq!(text(&second.call("work", json!({})).await), "done");
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::client::{Session, Sse, call, request, text, tool_names};
 use crate::support::eventually;
 use crate::support::fixture::{Fixture, Seen, json_reply, reply, result, tool};
+use crate::support::guest::Guest;
 use crate::support::stage::{Stage, find};
 
 fn changed() -> Value {
@@ -83,14 +84,16 @@ async fn all_pages_of_a_servers_list_are_read_and_a_loop_ends() {
     let follow = |cursor: &str| match cursor {
         "start" => Some("b \"é".to_owned()),
         "b \"é" => Some("c".to_owned()),
+        // A cursor as good as any.
+        "c" => Some(String::new()),
         _ => None,
     };
     in_pages(&fixture, follow);
     let stage = Stage::start(&[]).await;
     stage.write("server.yaml", &fixture.manifest("server"));
     let server = stage.server_is("server", "connected").await;
-    assert_eq!(server["tools"], 3);
-    assert_eq!(fixture.seen_of("tools/list").len(), 3);
+    assert_eq!(server["tools"], 4);
+    assert_eq!(fixture.seen_of("tools/list").len(), 4);
 
     let looping = Fixture::start().await;
     in_pages(&looping, |cursor| Some(if cursor == "a" { "b" } else { "a" }.to_owned()));
@@ -188,6 +191,29 @@ async fn a_change_that_a_server_announces_reaches_the_sessions_it_concerns() {
     assert_eq!(all.tools().await, ["other", "work"]);
     on_other.is_silent(std::time::Duration::from_millis(50)).await;
     assert!(on_all.passed.is_empty());
+}
+
+/// Nobody announces what changed in between: the gateway does.
+#[tokio::test]
+async fn a_change_while_a_server_was_away_is_told_when_it_is_back() {
+    for mut server in [Fixture::start().await, Fixture::modern().await] {
+        let stage = Stage::start(&[server.manifest("server")]).await;
+        stage.server_is("server", "connected").await;
+        let session = Session::open(&stage.alice(), "/mcp").await;
+        let mut listening = session.listen().await;
+        let guest = Guest::new(&stage.alice(), "/mcp");
+        let (mut events, _) = guest.listen(1, json!({"toolsListChanged": true})).await;
+
+        server.kill().await;
+        session.call("work", json!({})).await;
+        stage.server_is("server", "unreachable").await;
+        server.offer(&["more", "work"]);
+        server.revive().await;
+
+        listening.list_changed().await;
+        events.list_changed().await;
+        assert_eq!(session.tools().await, ["more", "work"]);
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod auth;
+mod beginnings;
 mod breaker;
 mod bridge;
 mod cluster;
@@ -32,6 +33,7 @@ mod misbehaving_servers;
 mod modern;
 mod operations;
 mod outages;
+mod protocol;
 mod relist;
 mod reload;
 mod resurrection;

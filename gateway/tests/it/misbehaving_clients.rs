@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, Session, Sse, call, events, hello, request, text};
+use crate::support::client::{Client, Reply, Session, Sse, call, events, hello, request, text};
 use crate::support::fixture::{Fixture, Part, body, done_text, event, event_stream, part, result};
 use crate::support::raw::Raw;
 use crate::support::stage::{ALICE, Stage};
@@ -20,6 +20,8 @@ use crate::support::{eventually, memory, within_time};
 
 /// What waits for nobody.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// What any of this may leave behind, with what other tests hold meanwhile.
+const ROOM: usize = 300 << 20;
 
 /// What every request of 2026-07-28 says, with the capabilities of its client.
 fn meta(capabilities: &Value) -> Value {
@@ -66,8 +68,7 @@ async fn ten_thousand_sessions_without_an_end_cost_next_to_nothing() {
         .collect()
         .await;
     let grown = memory().saturating_sub(before);
-    // With what other tests hold meanwhile.
-    assert!(grown < 300 << 20, "{} MiB", grown >> 20);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
 
     // Legs are held for some of them, and the server is told of the end of the others.
     let calls = stream::iter(&begun[..300]).map(|id| {
@@ -290,6 +291,8 @@ async fn tasks_of_a_server_that_all_share_are_listed_to_nobody() {
 #[tokio::test]
 async fn ten_megabytes_of_headers_are_refused_long_before_their_end() {
     let stage = Stage::start(&[]).await;
+    let bob = Session::open(&stage.bob(), "/mcp").await;
+    let before = memory();
     for (name, value) in [("x-filler", "x"), ("mcp-session-id", "A"), ("mcp-name", "x")] {
         let mut raw = Raw::connect(stage.address()).await;
         raw.send(format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\nx-api-key: {ALICE}\r\n")).await;
@@ -305,9 +308,64 @@ async fn ten_megabytes_of_headers_are_refused_long_before_their_end() {
         let _ = within_time("an end", AT_ONCE * 5, flood).await;
         let answer = within_time("an answer", AT_ONCE, raw.rest()).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{name}: {answer}");
+        assert!(within_time("another client", AT_ONCE, bob.tools()).await.is_empty());
     }
-    let session = Session::open(&stage.alice(), "/mcp").await;
-    assert!(session.tools().await.is_empty());
+    let grown = memory().saturating_sub(before);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
+}
+
+#[tokio::test]
+async fn calls_under_an_id_that_is_in_use_are_refused_however_many_there_are() {
+    let fixture = Fixture::start().await;
+    let stage = Stage::start(&[fixture.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    let (alice, bob) =
+        (Session::open(&stage.alice(), "/mcp").await, Session::open(&stage.bob(), "/mcp").await);
+    let gate = fixture.hold("tools/call");
+    let same = call(1, "work", json!({"text": "x".repeat(64 << 10)}));
+    let before = memory();
+
+    let (first, ()) = tokio::join!(alice.post(&same), async {
+        fixture.sees("tools/call", 1).await;
+        let refused = stream::iter(0..500).map(|_| alice.post(&same)).buffer_unordered(16);
+        let refused: Vec<_> = within_time("refusals", AT_ONCE * 5, refused.collect()).await;
+        let codes = refused.iter().map(|reply: &Reply| reply.json()["error"]["code"].clone());
+        assert!(codes.into_iter().all(|code| code == -32600));
+        let grown = memory().saturating_sub(before);
+        assert!(grown < ROOM, "{} MiB", grown >> 20);
+        let tools = within_time("another client", AT_ONCE, bob.tools()).await;
+        assert_eq!(tools, ["work"]);
+        gate.cancel();
+    });
+
+    assert_eq!(text(&first.json()), "done");
+    assert_eq!(fixture.seen_of("tools/call").len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_of_thousands_is_refused_as_one() {
+    let fixture = Fixture::start().await;
+    let stage = Stage::start(&[fixture.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    let (alice, bob) =
+        (Session::open(&stage.alice(), "/mcp").await, Session::open(&stage.bob(), "/mcp").await);
+    let calls: Vec<String> = (0..30_000).map(|id| call(id, "work", json!({}))).collect();
+    let batch = format!("[{}]", calls.join(","));
+    assert!(batch.len() < 4 << 20, "a batch that is refused for its size");
+    let before = memory();
+
+    for _ in 0..20 {
+        let refused = alice.post(&batch).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        let error = &refused.json()["error"];
+        assert!(error["message"].as_str().unwrap().contains("batches"), "{error}");
+    }
+
+    let grown = memory().saturating_sub(before);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
+    let own = within_time("another client", AT_ONCE, bob.call("work", json!({})));
+    assert_eq!(text(&own.await), "done");
+    assert_eq!(fixture.seen_of("tools/call").len(), 1);
 }
 
 #[tokio::test]
@@ -367,7 +425,9 @@ async fn of_clients_that_leave_only_so_many_answers_are_waited_for() {
     let stage = Stage::start(&[fixture.manifest("server")]).await;
     stage.server_is("server", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
+    let bob = Session::open(&stage.bob(), "/mcp").await;
     let token = session.client.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let before = memory();
 
     let mut open = Vec::new();
     for id in 0..276 {
@@ -389,6 +449,9 @@ async fn of_clients_that_leave_only_so_many_answers_are_waited_for() {
     fixture.sees("notifications/cancelled", 20).await;
     let cancelled = fixture.seen_of("notifications/cancelled").len();
     assert_eq!(cancelled, 20);
+    let grown = memory().saturating_sub(before);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
+    assert_eq!(within_time("another client", AT_ONCE, bob.tools()).await, ["work"]);
     fixture.behave();
     assert_eq!(text(&session.call("work", json!({})).await), "done");
 }

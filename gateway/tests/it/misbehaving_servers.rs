@@ -11,6 +11,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use crate::support::client::{Client, Session, fault, request, text};
 use crate::support::fixture::{
@@ -56,12 +58,15 @@ async fn modern_call(client: &Client, tool: &str) -> Value {
 
 #[tokio::test]
 async fn nonsense_of_a_modern_server_is_told_as_the_servers_to_clients_of_both_eras() {
-    let fixture = Fixture::start().await;
+    let (everything, fixture) = (everything().await, Fixture::start().await);
     modern(&fixture);
     let manifest = fixture.manifest_with("odd", "circuitBreaker: {failures: 0}");
-    let stage = Stage::start(&[manifest]).await;
+    let stage = Stage::start(&[manifest, server("everything", &everything.url())]).await;
     stage.server_is("odd", "connected").await;
+    stage.server_is("everything", "connected").await;
     let session = Session::open(&stage.alice(), "/mcp").await;
+    let bob = Session::open(&stage.bob(), "/mcp").await;
+    let before = memory();
     let foreign = r#"{"jsonrpc":"2.0","id":"x","result":{"content":[],"secret":"stolen"}}"#;
     let shapeless = r#"{"jsonrpc":"2.0","id":$id,"result":{"resultType":"input_required","inputRequests":"stolen"}}"#;
     let replies: [(&str, StatusCode, &str, &str); 12] = [
@@ -92,7 +97,11 @@ async fn nonsense_of_a_modern_server_is_told_as_the_servers_to_clients_of_both_e
             assert!(fault(&modern).starts_with("MCP server \"odd\" "), "{what}: {modern}");
             assert!(!modern.to_string().contains("stolen"), "{what}: {modern}");
         }
+        let add = bob.call("add", json!({"a": 1, "b": 1}));
+        assert_eq!(text(&within_time("another client", AT_ONCE, add).await), "2", "{what}");
     }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
     fixture.on("tools/call", |seen| async move { json_reply(done_text(&seen.id())) });
     assert_eq!(text(&session.call("work", json!({})).await), "done");
     assert_eq!(text(&modern_call(&stage.alice(), "work").await), "done");
@@ -372,6 +381,44 @@ async fn a_half_closed_connection_is_told_and_not_waited_for() {
         let answer = within_time("an error", AT_ONCE, session.call("work", json!({}))).await;
         assert!(fault(&answer).starts_with("MCP server \"half\" "), "{start}: {answer}");
     }
+}
+
+/// A server that has said all it will and still listens: its side alone is closed.
+#[tokio::test]
+async fn a_server_that_says_no_more_and_still_listens_is_not_waited_for() {
+    let everything = everything().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    let half = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            held.push(stream);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let manifests = [server("half", &url), server("everything", &everything.url())];
+
+    let stage = Stage::start(&manifests).await;
+
+    let down = stage.server_is("half", "unreachable").await;
+    assert!(down["reason"].as_str().unwrap().contains("closed the connection"), "{down}");
+    let bob = Session::open(&stage.bob(), "/mcp").await;
+    let before = memory();
+    eventually("some more attempts", || async {
+        let add = bob.call("add", json!({"a": 1, "b": 1}));
+        assert_eq!(text(&within_time("another server", AT_ONCE, add).await), "2");
+        (accepted.load(Ordering::SeqCst) >= 8).then_some(())
+    })
+    .await;
+    let grown = memory().saturating_sub(before);
+    assert!(grown < ROOM, "{} MiB", grown >> 20);
+    half.abort();
 }
 
 #[tokio::test]

@@ -4,13 +4,16 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::client::{
-    Client, Session, call, events, hello, notification, request, text, tool_names,
+    Client, Session, answer, call, events, hello, notification, request, text, tool_names,
 };
 use crate::support::eventually;
-use crate::support::fixture::{Fixture, Part, body, done_text, event, event_stream, part};
+use crate::support::fixture::{
+    Fixture, Part, Seen, body, done_text, event, event_stream, part, result,
+};
 use crate::support::guest::Guest;
 use crate::support::stage::Stage;
 
+const MODERN: &str = "2026-07-28";
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
@@ -183,6 +186,17 @@ async fn a_notification_needs_no_headers_of_the_era() {
 }
 
 #[tokio::test]
+async fn a_response_of_a_client_is_refused() {
+    let stage = Stage::start(&[]).await;
+    let guest = Guest::new(&stage.alice(), "/mcp");
+
+    let reply = guest.client.post("/mcp", answer(&json!(1), json!({"action": "accept"}))).await;
+
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
+    assert_eq!(reply.json()["error"]["code"], -32600, "{reply:?}");
+}
+
+#[tokio::test]
 async fn pages_of_other_sites_are_refused_in_this_era_too() {
     let stage = Stage::start(&[]).await;
     let mut guest = Guest::new(&stage.alice(), "/mcp");
@@ -278,6 +292,7 @@ async fn headers_are_made_anew_for_the_server() {
         assert!(seen.headers.get(header).is_none(), "{header} is passed on");
     }
     assert_eq!(seen.message["params"]["_meta"]["traceparent"], trace);
+    assert_eq!(seen.headers["traceparent"], good.headers["traceparent"]);
     // A legacy client sends none, and the server gets them all the same.
     let session = Session::open(&stage.alice(), "/mcp").await;
     assert_eq!(text(&session.call("my_work", params["arguments"].clone()).await), "done");
@@ -292,6 +307,38 @@ async fn headers_are_made_anew_for_the_server() {
         assert_eq!(reply.json()["error"]["code"], -32020, "{reply:?}");
     }
     assert_eq!(server.seen_of("tools/call").len(), 2);
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_at_servers_of_both_eras() {
+    let (legacy, modern, stage) = both().await;
+    let traced = |client: Client| {
+        client
+            .with("traceparent", "00-11111111111111111111111111111111-2222222222222222-01")
+            .with("tracestate", "a=b")
+    };
+    let session = Session::open(&stage.alice(), "/mcp").await.with(traced);
+    let mut guest = Guest::new(&stage.alice(), "/mcp");
+    guest.client = traced(guest.client);
+    let own = json!({"traceparent": "00-own", "baggage": "c=d"});
+
+    for (server, tool) in [(&legacy, "old"), (&modern, "new")] {
+        let params = json!({"name": tool, "_meta": own});
+        session.request("tools/call", params.clone()).await;
+        guest.request("tools/call", params).await;
+
+        let calls = server.seen_of("tools/call");
+        assert_eq!(calls.len(), 2);
+        for seen in calls {
+            for header in ["traceparent", "tracestate"] {
+                assert_eq!(seen.headers[header], session.client.headers[header], "{tool}");
+            }
+            let meta = &seen.message["params"]["_meta"];
+            for member in ["traceparent", "baggage"] {
+                assert_eq!(meta[member], own[member], "{tool}: {meta}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -433,6 +480,48 @@ async fn a_request_of_this_era_begins_no_session_and_heeds_none() {
     assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
     let legacy = stage.alice().with("mcp-session-id", "made-up");
     assert_eq!(legacy.post("/mcp", call(1, "new", json!({}))).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_in_another_era_is_spoken_to_in_that() {
+    let mut server = Fixture::with_sessions().await;
+    let stage = Stage::start(&[server.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    let guest = Guest::new(&stage.alice(), "/mcp");
+    let discovered = |seen: Seen| async move {
+        let found = json!({
+            "resultType": "complete", "supportedVersions": [MODERN], "capabilities": {"tools": {}},
+        });
+        result(&seen, &found)
+    };
+
+    for version in ["2025-11-25", MODERN, "2025-11-25"] {
+        server.kill().await;
+        session.call("work", json!({})).await;
+        stage.server_is("server", "unreachable").await;
+        // Its sessions are those of one era alone.
+        server.keep_sessions(version != MODERN);
+        if version == MODERN {
+            server.on("server/discover", discovered);
+        } else {
+            server.behave();
+        }
+        server.revive().await;
+        stage.server_is("server", "connected").await;
+
+        let before = server.seen_of("tools/call").len();
+        assert_eq!(text(&session.call("work", json!({})).await), "done");
+        assert_eq!(text(&guest.call("work", json!({})).await), "done");
+        let lists = server.seen_of("tools/list");
+        let own = lists[lists.len() - 1].session();
+        for seen in &server.seen_of("tools/call")[before..] {
+            assert_eq!(seen.headers["mcp-protocol-version"], version);
+            assert_eq!(seen.session().is_some(), version != MODERN);
+            // Each client has its own, and none that of the gateway.
+            assert!(seen.session().is_none() || seen.session() != own);
+        }
+    }
 }
 
 #[tokio::test]

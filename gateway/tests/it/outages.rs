@@ -124,6 +124,19 @@ async fn a_server_that_never_answers_is_told_apart_and_delays_nobody() {
     assert_eq!(text(&within_time("another server", AT_ONCE, add).await), "2");
 }
 
+/// Some servers never answer a method that they do not know.
+#[tokio::test]
+async fn a_server_that_is_silent_about_the_newest_era_is_asked_in_the_other_one() {
+    let fixture = Fixture::start().await;
+    fixture.on("server/discover", |_| std::future::pending());
+
+    let stage = Stage::start(&[fixture.manifest("silent")]).await;
+
+    stage.server_is("silent", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp").await;
+    assert_eq!(text(&session.call("work", json!({})).await), "done");
+}
+
 #[tokio::test]
 async fn a_connection_that_is_never_made_is_given_up() {
     let full = Full::bind("127.0.0.1:0".parse().unwrap()).await;

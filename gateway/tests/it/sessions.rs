@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::client::{Client, Session, Sse, call, request, text};
+use crate::support::client::{Client, Session, Sse, call, hello, notification, request, text};
 use crate::support::fixture::{Fixture, done};
 use crate::support::manifests::server;
 use crate::support::stage::{BOB, Stage, everything};
@@ -72,6 +72,25 @@ async fn streams_and_ends_need_a_session() {
     assert_eq!(stage.alice().get("/mcp").await.status, StatusCode::BAD_REQUEST);
     let delete = stage.alice().send(http::Method::DELETE, "/mcp", String::new()).await;
     assert_eq!(delete.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_client_that_says_no_more_than_it_must_is_served() {
+    let everything = everything().await;
+    let stage = Stage::start(&[server("everything", &everything.url())]).await;
+    stage.server_is("everything", "connected").await;
+    let greeted = stage.alice().post("/mcp", request(0, "initialize", hello())).await;
+    let id = greeted.headers["mcp-session-id"].to_str().unwrap();
+
+    // No `notifications/initialized`, no MCP-Protocol-Version, and the log level before anything else.
+    let client = stage.alice().with("mcp-session-id", id);
+    let level = json!({"level": "error"});
+    assert_eq!(client.one_shot("/mcp", "logging/setLevel", level).await["result"], json!({}));
+    assert_eq!(client.one_shot("/mcp", "ping", json!({})).await["result"], json!({}));
+    let answer = client.post("/mcp", call(1, "add", json!({"a": 1, "b": 2}))).await;
+    assert_eq!(text(&answer.json()), "3");
+    let late = notification("notifications/initialized", json!({}));
+    assert_eq!(client.post("/mcp", late).await.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tasks of the extension: who listens hears of its own, under the ids it knows.
+//! Tasks, of the extension and of 2025-11-25: each is its owner's, under an id that it alone can use.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::features::offer_everything;
+use crate::support::client::{Session, request, text};
 use crate::support::eventually;
-use crate::support::fixture::{Fixture, Seen, json_reply};
+use crate::support::fixture::{Fixture, Seen, done, json_reply, result};
 use crate::support::guest::Guest;
 use crate::support::stage::Stage;
 
@@ -86,6 +87,91 @@ async fn who_listens_hears_of_its_tasks_by_the_ids_it_knows() {
     drop(events);
     is_asked_for(&beta, Value::Null).await;
     others.is_silent(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_task_is_its_owners_alone() {
+    let (_alpha, beta, stage) = working().await;
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        beta.on(method, |seen| async move {
+            let task = json!({"resultType": "complete", "taskId": "t", "status": "working"});
+            result(&seen, &task)
+        });
+    }
+    let alice = Guest::new(&stage.alice(), "/mcp").can(knows_tasks());
+    let bob = Guest::new(&stage.bob(), "/mcp").can(knows_tasks());
+    let task = alice.call("work", json!({})).await["result"]["taskId"].clone();
+    let ask = async |guest: &Guest, method: &str, task: &Value| {
+        let asked = request(1, method, guest.params(&json!({"taskId": task})));
+        let client = guest.heading(method, &json!({})).with("mcp-name", task.as_str().unwrap());
+        client.post("/mcp", asked).await.json()
+    };
+
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        let told = ask(&alice, method, &task).await;
+        assert_eq!(told["result"]["taskId"], task, "{method}: {told}");
+        let seen = beta.seen_of(method);
+        assert_eq!(seen[0].message["params"]["taskId"], "t", "{method}");
+        assert_eq!(seen[0].headers["mcp-name"], "t", "{method}");
+        // Who merely knows the id is told what is told of one that is made up.
+        let stolen = ask(&bob, method, &task).await;
+        let made_up = ask(&bob, method, &"made-up".into()).await;
+        assert_eq!(stolen["error"]["code"], -32602, "{method}: {stolen}");
+        assert_eq!(stolen["error"], made_up["error"], "{method}");
+        assert_eq!(beta.seen_of(method).len(), 1, "{method}");
+    }
+}
+
+/// Tasks of 2025-11-25, where the client decides that a call becomes one.
+#[tokio::test]
+async fn tasks_of_a_legacy_server_are_those_of_the_session_that_made_them() {
+    let server = Fixture::with_sessions().await;
+    server.introduces(json!({
+        "capabilities": {"tools": {}, "tasks": {"list": {}, "cancel": {}}},
+        "serverInfo": {"name": "server", "version": "1"},
+    }));
+    let task = json!({"taskId": "t", "status": "working"});
+    let made = json!({"task": task});
+    server.on("tools/call", move |seen| {
+        assert_eq!(seen.message["params"]["task"], json!({"ttl": 60_000}));
+        let response = result(&seen, &made);
+        async { response }
+    });
+    let listed = json!({"tasks": [task]});
+    server.on("tasks/list", move |seen| {
+        let response = result(&seen, &listed);
+        async { response }
+    });
+    for method in ["tasks/get", "tasks/cancel"] {
+        let task = task.clone();
+        server.on(method, move |seen| {
+            let response = result(&seen, &task);
+            async { response }
+        });
+    }
+    server.on("tasks/result", |seen| async move { done(&seen) });
+    let stage = Stage::start(&[server.manifest("server")]).await;
+    stage.server_is("server", "connected").await;
+    let session = Session::open(&stage.alice(), "/mcp/server").await;
+    let other = Session::open(&stage.bob(), "/mcp/server").await;
+
+    let params = json!({"name": "work", "arguments": {}, "task": {"ttl": 60_000}});
+    let id = session.request("tools/call", params).await["result"]["task"]["taskId"].clone();
+
+    assert_ne!(id, "t");
+    let named = json!({"taskId": id});
+    for method in ["tasks/get", "tasks/cancel"] {
+        let answer = session.request(method, named.clone()).await;
+        assert_eq!(answer["result"]["taskId"], id, "{method}: {answer}");
+    }
+    assert_eq!(text(&session.request("tasks/result", named.clone()).await), "done");
+    let list = session.request("tasks/list", json!({})).await;
+    assert_eq!(list["result"]["tasks"][0]["taskId"], id, "{list}");
+    for method in ["tasks/get", "tasks/cancel", "tasks/result"] {
+        assert!(server.seen_of(method).iter().all(|seen| seen.message["params"]["taskId"] == "t"));
+        let stolen = other.request(method, named.clone()).await;
+        assert_eq!(stolen["error"]["code"], -32602, "{method}: {stolen}");
+    }
 }
 
 #[tokio::test]

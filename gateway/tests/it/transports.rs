@@ -1,5 +1,6 @@
 //! Both transports, every URL, and what a call is on each of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -330,7 +331,10 @@ async fn an_id_that_is_under_way_is_refused_in_its_session_only() {
     assert_eq!(sse.events.answer(&5.into()).await["error"]["code"], -32600);
     fixture.behave();
     assert_eq!(text(&second.post(&asked).await.json()), "done");
-    assert_eq!(fixture.seen_of("tools/call").len(), 4);
+    // The server of all of them tells them apart.
+    let calls = fixture.seen_of("tools/call");
+    let ids: BTreeSet<String> = calls.iter().map(|seen| seen.id().to_string()).collect();
+    assert_eq!((calls.len(), ids.len()), (4, 4), "{ids:?}");
     waiting.abort();
     other.abort();
 }

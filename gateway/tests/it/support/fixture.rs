@@ -100,8 +100,13 @@ impl Fixture {
     /// The same, with sessions.
     pub async fn with_sessions() -> Self {
         let fixture = Self::start().await;
-        *fixture.script.sessions.lock().unwrap() = Some(BTreeSet::new());
+        fixture.keep_sessions(true);
         fixture
+    }
+
+    /// Has sessions from now on, none of which it knows, or has none.
+    pub fn keep_sessions(&self, keeps: bool) {
+        *self.script.sessions.lock().unwrap() = keeps.then(BTreeSet::new);
     }
 
     /// Offers a stream on which it announces.
@@ -221,12 +226,14 @@ impl Fixture {
         .await
     }
 
+    /// Handlers that are under way.
+    pub fn open(&self) -> usize {
+        self.script.open.load(Ordering::SeqCst)
+    }
+
     /// Waits until no handler of its is under way.
     pub async fn is_left_alone(&self) {
-        eventually("the end of all calls", || async {
-            (self.script.open.load(Ordering::SeqCst) == 0).then_some(())
-        })
-        .await;
+        eventually("the end of all calls", || async { (self.open() == 0).then_some(()) }).await;
     }
 
     /// Forgets all sessions, and says so like this, with the id of the request for `$id`.
