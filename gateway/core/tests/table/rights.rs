@@ -79,7 +79,7 @@ fn a_server_is_known_to_who_may_use_a_tool_of_it() {
     ] {
         let principal = world.principal(key);
         let knows = ["git", "new", "empty", "nobody"].map(|server| {
-            principal.tenant.knows(&gateway_core::ServerName::new(server), &principal)
+            principal.tenant.knows(&ServerName::new(server), &principal)
         });
 
         assert_eq!(knows, expected, "{key}");
@@ -124,7 +124,7 @@ fn a_principal_of_another_table_may_nothing() {
     assert!(a.tenant.find("git_log", &Scope::All, &a).is_some());
     assert!(b.tenant.find("git_log", &Scope::All, &a).is_none());
     assert_eq!(b.tenant.list(&Scope::All, &a).count(), 0);
-    assert!(!b.tenant.knows(&gateway_core::ServerName::new("git"), &a));
+    assert!(!b.tenant.knows(&ServerName::new("git"), &a));
 }
 
 proptest! {
