@@ -63,7 +63,7 @@ pub(crate) struct Resources {
 }
 
 /// Objects of a kind as they come, for its controller.
-pub(crate) type Changes<K> = Pin<Box<dyn Stream<Item = Result<K, watcher::Error>> + Send>>;
+pub(crate) type Changes<K> = Pin<Box<dyn Stream<Item = K> + Send>>;
 
 /// What has to be polled for the world to be kept up.
 pub(crate) struct Watches {
@@ -249,10 +249,11 @@ impl World {
     /// Names of the servers that rules of a namespace can mean.
     pub(crate) fn servers_known_to(&self, namespace: &str) -> Vec<String> {
         let is_known = |server: &DeserializeGuard<McpServer>| {
-            server
-                .0
-                .as_ref()
-                .is_ok_and(|server| ring::audience_of_server(server).contains(namespace))
+            server.0.as_ref().is_ok_and(|server| {
+                let mut exposed = server.spec.expose_to.iter().flatten();
+                server.metadata.namespace.as_deref() == Some(namespace)
+                    || exposed.any(|to| to == namespace)
+            })
         };
         let known = self.resources.servers.state_filter(is_known);
         let name = |server: &Arc<DeserializeGuard<McpServer>>| {
@@ -334,8 +335,7 @@ fn announcing<K>(
     (changes, listed)
 }
 
-/// What a controller has to look at. An error would make it pause, bells and all; watches have told
-/// of theirs and go on.
+/// What a controller has to look at.
 fn applied<K: Send + 'static>(
     changes: impl Stream<Item = Change<K>> + Send + 'static,
 ) -> Changes<K> {
@@ -346,7 +346,7 @@ fn applied<K: Send + 'static>(
             Change::Gone(_) | Change::Missing(_) => Vec::new(),
         })
     });
-    objects.map(Ok).boxed()
+    objects.boxed()
 }
 
 #[cfg(test)]
