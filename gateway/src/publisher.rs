@@ -7,18 +7,17 @@ use std::time::Duration;
 use gateway_core::report::Watermark;
 use gateway_core::{Catalog, Diagnostic, Entries, Entry, Kind, ServerEntry, ServerName, Snapshot};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::table::{Change, News, Published, Rejected, ServerId, Table};
 use crate::telemetry::Telemetry;
 use crate::upstream::Pool;
 
-/// How long a change waits for company, so that many become one table: at least so long, and as
-/// long as the last table took to make, so that a storm leaves time for everything else.
+/// Between two tables, so that many changes become one: at least so long, and as long as the last
+/// table took to make, so that a storm leaves time for everything else. A change that comes later
+/// than that waits for nothing.
 const LINGER: Duration = Duration::from_millis(2);
-/// After so long without a table a change comes alone.
-const CALM: Duration = Duration::from_millis(10);
 /// How long the first lists of all servers are waited for before clients are served without the
 /// missing ones.
 const FIRST_LISTS: Duration = Duration::from_secs(3);
@@ -102,9 +101,9 @@ impl Publisher {
             };
             let Some(first) = first else { return };
             self.take(first);
-            // A change that comes alone waits for nothing.
-            if self.published.elapsed() < CALM {
-                sleep(LINGER.max(self.effort)).await;
+            let soonest = self.published + LINGER.max(self.effort);
+            if Instant::now() < soonest {
+                sleep_until(soonest).await;
             }
             while let Ok(change) = self.changes.try_recv() {
                 self.take(change);

@@ -6,6 +6,7 @@ use kube::runtime::controller::Action;
 use crate::context::Context;
 use crate::objects::Error;
 
+mod applies_to;
 mod apply;
 mod build;
 mod observe;

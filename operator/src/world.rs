@@ -249,10 +249,11 @@ impl World {
     /// Names of the servers that rules of a namespace can mean.
     pub(crate) fn servers_known_to(&self, namespace: &str) -> Vec<String> {
         let is_known = |server: &DeserializeGuard<McpServer>| {
-            server
-                .0
-                .as_ref()
-                .is_ok_and(|server| ring::audience_of_server(server).contains(namespace))
+            server.0.as_ref().is_ok_and(|server| {
+                let mut exposed = server.spec.expose_to.iter().flatten();
+                server.metadata.namespace.as_deref() == Some(namespace)
+                    || exposed.any(|to| to == namespace)
+            })
         };
         let known = self.resources.servers.state_filter(is_known);
         let name = |server: &Arc<DeserializeGuard<McpServer>>| {

@@ -38,7 +38,7 @@ pub use name::{Kind, Namespace, ResourceRef, ServerName};
 pub use ranges::{Forbidden, Range, RangeError};
 pub use resilience::{CircuitBreaker, Retries, Timeouts};
 pub use resource::{Invalid, Place, References, Resource, Secrets, workload};
-pub use rights::names_server;
+pub use rights::named_by;
 pub use snapshot::{Entries, HeldKey, Principal, Refusal, Snapshot};
 pub use stored::{Record, RecordError};
 pub use tenant::{CompiledPrompt, CompiledTool, Scope, Server, Tenant};

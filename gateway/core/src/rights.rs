@@ -36,14 +36,15 @@ impl ServerGlobs {
     }
 }
 
-/// Whether a pattern of a rule means the server, which is `NAMESPACE/NAME` for one that another
-/// namespace exposes.
-pub fn names_server(pattern: &str, server: &str) -> bool {
-    ServerGlobs::new(&[pattern.to_owned()]).matches(server)
+/// Whether one of the patterns of a rule means a server, which is `NAMESPACE/NAME` for one that
+/// another namespace exposes.
+pub fn named_by(patterns: &[String]) -> impl Fn(&str) -> bool + use<> {
+    let globs = ServerGlobs::new(patterns);
+    move |server| globs.matches(server)
 }
 
 /// The rules that matched some principal. Principals of one entitlement share one view.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Entitlement {
     pub(crate) allow: Vec<Arc<Access>>,
     pub(crate) deny: Vec<Arc<Access>>,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::tenant::Touched;
 use crate::{
     Account, Catalog, Diagnostic, Entry, KeyDigest, KeyEntry, KeyValue, Kind, Namespace,
     PolicyEntry, Reason, ResourceRef, ServerEntry, ServerName, Tenant,
@@ -20,7 +21,7 @@ pub struct Entries {
     /// The servers of others that a tenant may be granted.
     exposed: BTreeMap<Namespace, BTreeSet<(Namespace, ServerName)>>,
     /// Tenants whose table is no longer what the entries say.
-    touched: BTreeSet<Namespace>,
+    touched: BTreeMap<Namespace, Touched>,
 }
 
 /// The entries of one tenant.
@@ -41,15 +42,17 @@ impl Entries {
             Entry::Server(server) => {
                 let before = entries.servers.insert(server.name.clone(), server.clone());
                 self.expose(before.as_deref(), Some(&server));
+                self.touch_offers(&namespace);
             }
             Entry::Key(key) => {
                 entries.keys.insert(key.name.clone(), key);
+                self.touch_rights(&namespace);
             }
             Entry::Policy(policy) => {
                 entries.policies.insert(policy.name.clone(), policy);
+                self.touch_rights(&namespace);
             }
         }
-        self.touched.insert(namespace);
     }
 
     /// Removes the entry of a resource. A server's catalog goes with it.
@@ -61,28 +64,30 @@ impl Entries {
                 entries.catalogs.remove(&name);
                 let gone = entries.servers.remove(&name);
                 self.expose(gone.as_deref(), None);
+                self.touch_offers(&resource.namespace);
             }
             Kind::Key => {
                 entries.keys.remove(&resource.name);
+                self.touch_rights(&resource.namespace);
             }
             Kind::Policy => {
                 entries.policies.remove(&resource.name);
+                self.touch_rights(&resource.namespace);
             }
         }
         if self.tenants.get(&resource.namespace).is_some_and(TenantEntries::is_empty) {
             self.tenants.remove(&resource.namespace);
         }
-        self.touched.insert(resource.namespace.clone());
     }
 
     /// Keeps what a server offers. Of a server that has no entry nothing is kept.
     pub fn offer(&mut self, namespace: &Namespace, server: &ServerName, catalog: Arc<Catalog>) {
         if let Some(entries) = self.tenants.get_mut(namespace)
-            && let Some(entry) = entries.servers.get(server)
+            && let Some(entry) = entries.servers.get(server).cloned()
         {
-            self.touched.insert(namespace.clone());
-            self.touched.extend(entry.exposed_to.iter().cloned());
             entries.catalogs.insert(server.clone(), catalog);
+            self.touch_offers(namespace);
+            entry.exposed_to.iter().for_each(|tenant| self.touch_offers(tenant));
         }
     }
 
@@ -95,7 +100,7 @@ impl Entries {
     fn expose(&mut self, before: Option<&ServerEntry>, now: Option<&ServerEntry>) {
         if let Some(entry) = before {
             for tenant in &entry.exposed_to {
-                self.touched.insert(tenant.clone());
+                self.touch_offers(tenant);
                 if let Some(exposed) = self.exposed.get_mut(tenant) {
                     exposed.remove(&(entry.namespace.clone(), entry.name.clone()));
                     if exposed.is_empty() {
@@ -106,11 +111,19 @@ impl Entries {
         }
         if let Some(entry) = now {
             for tenant in &entry.exposed_to {
-                self.touched.insert(tenant.clone());
+                self.touch_offers(tenant);
                 let id = (entry.namespace.clone(), entry.name.clone());
                 self.exposed.entry(tenant.clone()).or_default().insert(id);
             }
         }
+    }
+
+    fn touch_offers(&mut self, tenant: &Namespace) {
+        self.touched.entry(tenant.clone()).or_default().offers = true;
+    }
+
+    fn touch_rights(&mut self, tenant: &Namespace) {
+        self.touched.entry(tenant.clone()).or_default().rights = true;
     }
 
     /// The servers that concern a tenant, its own and those exposed to it, each with its list.
@@ -154,18 +167,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles entries and catalogs. Only tenants whose entries changed since the last time are
-    /// compiled anew, all others are taken from `previous`; the tables of `previous` also tell who
+    /// Compiles entries and catalogs. Only what changed since the last time is compiled anew, tenant
+    /// by tenant, everything else is taken from `previous`; the tables of `previous` also tell who
     /// holds a tool's name.
     pub fn build(entries: &mut Entries, previous: &Self) -> Self {
         let touched = std::mem::take(&mut entries.touched);
         let compile = |namespace: &Namespace, own: &TenantEntries| {
             let before = previous.tenants.get(namespace);
-            match before {
-                Some(tenant) if !touched.contains(namespace) => tenant.clone(),
-                _ => {
+            match (before, touched.get(namespace)) {
+                (Some(tenant), None) => tenant.clone(),
+                (before, touched) => {
                     let servers = entries.servers_of(namespace);
-                    let before = before.map(AsRef::as_ref);
+                    let before = before.map(AsRef::as_ref).zip(touched.copied());
                     Arc::new(Tenant::compile(namespace, own, servers, before))
                 }
             }
@@ -230,10 +243,7 @@ fn index_keys(
         for KeyValue { digest, .. } in &key.values {
             let principal = || Principal {
                 tenant: tenant.clone(),
-                key: Arc::new(HeldKey {
-                    account: account_of(key, previous.get(digest)),
-                    entry: key.clone(),
-                }),
+                key: held(key, previous.get(digest)),
                 digest: *digest,
                 entitlement: *entitlement,
             };
@@ -258,11 +268,16 @@ fn index_keys(
     principals
 }
 
-/// The account of a key that was there before goes on.
-fn account_of(key: &KeyEntry, before: Option<&Principal>) -> Arc<Account> {
-    before
-        .filter(|before| before.key.claim == key.claim && before.key.namespace == key.namespace)
-        .map_or_else(Arc::default, |before| before.key.account.clone())
+/// The key of a principal. The account of one that was there before goes on.
+fn held(key: &Arc<KeyEntry>, before: Option<&Principal>) -> Arc<HeldKey> {
+    let before = before.map(|before| &before.key);
+    if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.entry, key)) {
+        return same.clone();
+    }
+    let account = before
+        .filter(|before| before.claim == key.claim && before.namespace == key.namespace)
+        .map_or_else(Arc::default, |before| before.account.clone());
+    Arc::new(HeldKey { entry: key.clone(), account })
 }
 
 /// Why a credential is refused.

@@ -16,16 +16,26 @@ use bytes::Bytes;
 
 use crate::rights::Entitlement;
 use crate::{Catalog, Diagnostic, KeyEntry, Namespace, Principal, ServerEntry, ServerName};
+pub(crate) use compile::Touched;
 pub use compiled::{CompiledPrompt, CompiledTool};
 use compiled::{CompiledResource, Rendered, hash};
 use offers::{Offers, Span};
 use uris::{Unwrapped, Uris, is_marked, wrap};
 use view::View;
 
-/// What one tenant's principals may see and call.
+/// What one tenant's principals may see and call. Tables share the parts that no change touched.
 #[derive(Debug)]
 pub struct Tenant {
     namespace: Namespace,
+    offered: Arc<Offered>,
+    rights: Arc<Rights>,
+    /// One an entitlement.
+    views: Vec<Arc<OnceLock<View>>>,
+}
+
+/// What the servers of a tenant offer, whoever asks.
+#[derive(Debug)]
+struct Offered {
     /// By name.
     servers: BTreeMap<ServerName, Server>,
     tools: Offers<CompiledTool>,
@@ -33,10 +43,15 @@ pub struct Tenant {
     rewritten: HashSet<usize>,
     prompts: Offers<CompiledPrompt>,
     uris: Uris,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Which rules match whose key.
+#[derive(Debug)]
+struct Rights {
     /// Each key with the index of its entitlement.
     keys: Vec<(Arc<KeyEntry>, usize)>,
-    entitlements: Vec<(Entitlement, OnceLock<View>)>,
-    diagnostics: Vec<Diagnostic>,
+    entitlements: Vec<Entitlement>,
 }
 
 /// A server of the tenant.
@@ -73,17 +88,17 @@ impl Tenant {
 
     /// A server by name, whoever asks.
     pub fn server(&self, name: &ServerName) -> Option<&Server> {
-        self.servers.get(name)
+        self.offered.servers.get(name)
     }
 
     /// The tool of that name, if the principal may use it. Unknown and forbidden are one answer.
     pub fn find(&self, name: &str, scope: &Scope, principal: &Principal) -> Option<&CompiledTool> {
         let at = match scope {
-            Scope::All => self.tools.holder(name)?,
-            Scope::Server(server) => self.servers.get(server)?.tools.find(name)?,
+            Scope::All => self.offered.tools.holder(name)?,
+            Scope::Server(server) => self.offered.servers.get(server)?.tools.find(name)?,
         };
-        let (_, view) = self.entitled(principal)?;
-        self.tools.get(at).filter(|_| view.shows(at))
+        let view = self.view(principal)?;
+        self.offered.tools.get(at).filter(|_| view.shows(at))
     }
 
     /// The prompt of that name, if the principal may use it. Unknown and forbidden are one answer.
@@ -94,10 +109,10 @@ impl Tenant {
         principal: &Principal,
     ) -> Option<&CompiledPrompt> {
         let at = match scope {
-            Scope::All => self.prompts.holder(name)?,
-            Scope::Server(server) => self.servers.get(server)?.prompts.find(name)?,
+            Scope::All => self.offered.prompts.holder(name)?,
+            Scope::Server(server) => self.offered.servers.get(server)?.prompts.find(name)?,
         };
-        let prompt = self.prompts.get(at)?;
+        let prompt = self.offered.prompts.get(at)?;
         self.whole(&prompt.known_as, principal).map(|_| prompt)
     }
 
@@ -120,7 +135,7 @@ impl Tenant {
         principal: &Principal,
     ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
         let lists_it = |name: &&ServerName| {
-            self.servers.get(*name).is_some_and(|server| server.templates.find(template).is_some())
+            self.offered.servers.get(*name).is_some_and(|server| server.templates.find(template).is_some())
         };
         self.resolve(template, scope, principal, |uris| {
             let owner = uris.template_leads_to(template).filter(lists_it);
@@ -136,7 +151,7 @@ impl Tenant {
         server: &ServerEntry,
         scope: &Scope,
     ) -> Cow<'a, str> {
-        let leads_back = || self.uris.leads_to(uri) == Some(&server.known_as(&self.namespace));
+        let leads_back = || self.offered.uris.leads_to(uri) == Some(&server.known_as(&self.namespace));
         if *scope != Scope::All || leads_back() { uri.into() } else { wrap(server, uri).into() }
     }
 
@@ -198,7 +213,7 @@ impl Tenant {
 
     /// Whether the principal may use anything of that server, or could once it offers something.
     pub fn knows(&self, server: &ServerName, principal: &Principal) -> bool {
-        let (Some(server), Some((_, view))) = (self.servers.get(server), self.entitled(principal))
+        let (Some(server), Some(view)) = (self.offered.servers.get(server), self.view(principal))
         else {
             return false;
         };
@@ -207,8 +222,8 @@ impl Tenant {
 
     /// The server of that name, if the principal may use all that it offers, not some tools alone.
     pub fn whole(&self, server: &ServerName, principal: &Principal) -> Option<&Server> {
-        let (_, view) = self.entitled(principal)?;
-        self.servers.get(server).filter(|server| view.shows_whole(server))
+        let view = self.view(principal)?;
+        self.offered.servers.get(server).filter(|server| view.shows_whole(server))
     }
 
     /// The servers that the principal [knows](Self::knows), by name.
@@ -217,35 +232,37 @@ impl Tenant {
         scope: &'a Scope,
         principal: &Principal,
     ) -> impl Iterator<Item = &'a Server> {
-        let view = self.entitled(principal).map(|(_, view)| view);
+        let view = self.view(principal);
         self.within(scope).filter(move |server| view.is_some_and(|view| view.knows(server)))
     }
 
     /// What is wrong with resources as they meet each other.
     pub fn diagnostics(&self) -> &[Diagnostic] {
-        &self.diagnostics
+        &self.offered.diagnostics
     }
 
     pub(crate) fn keys(&self) -> &[(Arc<KeyEntry>, usize)] {
-        &self.keys
+        &self.rights.keys
     }
 }
 
 impl Tenant {
-    fn entitled(&self, principal: &Principal) -> Option<(&Entitlement, &View)> {
+    fn view(&self, principal: &Principal) -> Option<&View> {
         // Its entitlement is a place in its own table; in another one somebody else's is there.
         if !std::ptr::eq(self, Arc::as_ptr(&principal.tenant)) {
             return None;
         }
-        let (entitlement, view) = self.entitlements.get(principal.entitlement)?;
+        let entitlement = self.rights.entitlements.get(principal.entitlement)?;
+        let view = self.views.get(principal.entitlement)?;
         // Made at the first request that needs it: most entitlements of a large tenant sleep.
-        Some((entitlement, view.get_or_init(|| View::new(&self.servers, &self.tools, entitlement))))
+        let Offered { servers, tools, .. } = &*self.offered;
+        Some(view.get_or_init(|| View::new(servers, tools, entitlement)))
     }
 
     fn within<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Server> {
         let (one, all) = match scope {
-            Scope::All => (None, Some(self.servers.values())),
-            Scope::Server(name) => (self.servers.get(name), None),
+            Scope::All => (None, Some(self.offered.servers.values())),
+            Scope::Server(name) => (self.offered.servers.get(name), None),
         };
         one.into_iter().chain(all.into_iter().flatten())
     }
@@ -267,11 +284,11 @@ impl Tenant {
             let meant = server.entry.name.as_str() == name;
             return meant.then_some((&server.entry, uri));
         }
-        let (_, view) = self.entitled(principal)?;
+        let view = self.view(principal)?;
         // A URI that stands in a text only was never exposed; if it can be of one server alone, it
         // is. One that leads to a server which is not shown is no other: it must not tell of that.
         let shown = |server: &ServerName| self.whole(server, principal);
-        let server = leads_to(&self.uris).and_then(shown);
+        let server = leads_to(&self.offered.uris).and_then(shown);
         let server = server.or_else(|| view.sole.as_ref().and_then(shown))?;
         Some((&server.entry, uri.into()))
     }
@@ -285,8 +302,8 @@ impl Tenant {
         principal: &Principal,
         hash: impl Fn() -> u64,
     ) -> u64 {
-        let view = self.entitled(principal).filter(|_| *scope == Scope::All);
-        let kept = view.and_then(|(_, view)| view.hashes.get(list));
+        let view = self.view(principal).filter(|_| *scope == Scope::All);
+        let kept = view.and_then(|view| view.hashes.get(list));
         kept.map_or_else(&hash, |kept| *kept.get_or_init(&hash))
     }
 
@@ -296,19 +313,19 @@ impl Tenant {
         principal: &Principal,
     ) -> impl Iterator<Item = &'a Rendered> {
         let range = match scope {
-            Scope::All => 0..self.tools.items.len(),
+            Scope::All => 0..self.offered.tools.items.len(),
             Scope::Server(name) => {
-                self.servers.get(name).map_or(0..0, |server| server.tools.range())
+                self.offered.servers.get(name).map_or(0..0, |server| server.tools.range())
             }
         };
-        let view = self.entitled(principal).map(|(_, view)| view);
+        let view = self.view(principal);
         range
             .filter(move |at| view.is_some_and(|view| view.shows(*at)))
-            .filter(move |at| *scope != Scope::All || !self.tools.nameless.contains(at))
-            .filter_map(|at| Some((at, self.tools.get(at)?)))
+            .filter(move |at| *scope != Scope::All || !self.offered.tools.nameless.contains(at))
+            .filter_map(|at| Some((at, self.offered.tools.get(at)?)))
             .map(move |(at, tool)| match (scope, &tool.shown_with) {
                 (Scope::Server(_), _) => &tool.own,
-                (Scope::All, Some(shown)) if self.rewritten.contains(&at) => &shown.wrapped,
+                (Scope::All, Some(shown)) if self.offered.rewritten.contains(&at) => &shown.wrapped,
                 (Scope::All, _) => &tool.listed,
             })
     }
@@ -320,8 +337,8 @@ impl Tenant {
     ) -> impl Iterator<Item = &'a Rendered> {
         self.whole_within(scope, principal)
             .flat_map(|server| server.prompts.range())
-            .filter(move |at| *scope != Scope::All || !self.prompts.nameless.contains(at))
-            .filter_map(|at| self.prompts.get(at))
+            .filter(move |at| *scope != Scope::All || !self.offered.prompts.nameless.contains(at))
+            .filter_map(|at| self.offered.prompts.get(at))
             .map(move |prompt| match scope {
                 Scope::All => &prompt.listed,
                 Scope::Server(_) => &prompt.own,
@@ -335,7 +352,7 @@ impl Tenant {
     ) -> impl Iterator<Item = &'a Rendered> {
         self.whole_within(scope, principal)
             .flat_map(|server| server.resources.range())
-            .filter_map(move |at| located(&self.uris.resources, at, scope))
+            .filter_map(move |at| located(&self.offered.uris.resources, at, scope))
     }
 
     fn visible_templates<'a>(
@@ -345,7 +362,7 @@ impl Tenant {
     ) -> impl Iterator<Item = &'a Rendered> {
         self.whole_within(scope, principal)
             .flat_map(|server| server.templates.range())
-            .filter_map(move |at| located(&self.uris.templates, at, scope))
+            .filter_map(move |at| located(&self.offered.uris.templates, at, scope))
     }
 
     /// The servers whose prompts and resources the principal may use.
@@ -354,7 +371,7 @@ impl Tenant {
         scope: &'a Scope,
         principal: &Principal,
     ) -> impl Iterator<Item = &'a Server> {
-        let view = self.entitled(principal).map(|(_, view)| view);
+        let view = self.view(principal);
         self.within(scope).filter(move |server| view.is_some_and(|view| view.shows_whole(server)))
     }
 

@@ -1,6 +1,5 @@
 //! Writes the entry of a policy.
 
-use crds::AppliesTo;
 use gateway_core::ResourceRef;
 
 use super::build::Desired;
@@ -14,14 +13,13 @@ pub(super) struct Applied {
     /// `resourceVersion` of the entry; none if there is none.
     pub(super) version: Option<u64>,
     pub(super) accepted: Verdict,
-    pub(super) applies_to: AppliesTo,
 }
 
 pub(super) async fn apply(ctx: &Context, desired: Desired) -> Result<Applied, Error> {
-    let Desired { resource, record, in_force, accepted, applies_to } = desired;
+    let Desired { resource, record, in_force, accepted } = desired;
     let version = match record {
         Some(record) => Some(ctx.entries.apply(&record).await?),
         None => in_force,
     };
-    Ok(Applied { resource, version, accepted, applies_to })
+    Ok(Applied { resource, version, accepted })
 }

@@ -1,6 +1,6 @@
 //! What there should be for a policy. Performs no I/O.
 
-use crds::{AppliesTo, McpPolicy};
+use crds::McpPolicy;
 use gateway_core::{Entry, Invalid, Record, ResourceRef};
 
 use super::observe::Observed;
@@ -15,7 +15,6 @@ pub(super) struct Desired {
     pub(super) record: Option<Record>,
     pub(super) in_force: Option<u64>,
     pub(super) accepted: Verdict,
-    pub(super) applies_to: AppliesTo,
 }
 
 pub(super) fn build(
@@ -41,6 +40,5 @@ pub(super) fn build(
         record,
         in_force: observed.in_force,
         accepted,
-        applies_to: observed.applies_to.clone(),
     }
 }

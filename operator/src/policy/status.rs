@@ -1,10 +1,11 @@
 //! The status of a policy.
 
-use crds::{McpPolicy, McpPolicyStatus};
+use crds::{AppliesTo, McpPolicy, McpPolicyStatus};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
+use super::applies_to::applies_to;
 use super::apply::Applied;
 use crate::conditions::{ACCEPTED, PROGRAMMED, READY, Verdict, conditions, ready};
 use crate::context::{Context, resync};
@@ -20,7 +21,8 @@ pub(super) async fn update(
     }
     let before = policy.status.clone().unwrap_or_default();
     let programmed = ctx.programmed(&applied.resource, applied.version, &applied.accepted);
-    let status = status(policy, applied, programmed, &before, Timestamp::now());
+    let facts = Facts { programmed, applies_to: applies_to(ctx, policy) };
+    let status = status(policy, applied, facts, &before, Timestamp::now());
     let api =
         Api::<McpPolicy>::namespaced(ctx.client.clone(), &policy.namespace().unwrap_or_default());
     let (body, was) = (serde_json::to_value(&status)?, serde_json::to_value(&before)?);
@@ -31,10 +33,17 @@ pub(super) async fn update(
     Ok(resync())
 }
 
+/// What the status tells besides what was applied.
+#[derive(Debug)]
+struct Facts {
+    programmed: Verdict,
+    applies_to: AppliesTo,
+}
+
 fn status(
     policy: &McpPolicy,
     applied: &Applied,
-    programmed: Verdict,
+    Facts { programmed, applies_to }: Facts,
     before: &McpPolicyStatus,
     now: Timestamp,
 ) -> McpPolicyStatus {
@@ -44,6 +53,6 @@ fn status(
     McpPolicyStatus {
         conditions: conditions(verdicts, &before.conditions, generation, now),
         observed_generation: generation,
-        applies_to: Some(applied.applies_to.clone()),
+        applies_to: Some(applies_to),
     }
 }

@@ -65,7 +65,8 @@ impl Live {
 pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observed, Error> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let uid = server.uid().unwrap_or_default();
-    let stored = ctx.entries.of(&reference(Kind::Server, &server.metadata));
+    let reference = reference(Kind::Server, &server.metadata);
+    let stored = ctx.entries.of(&reference);
     let world = &ctx.world;
     let id = ServerId { namespace: Namespace::new(&namespace), name: ServerName::new(&name) };
     let views = ctx.gateways.views(&id, &uid);
@@ -73,6 +74,11 @@ pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observe
     let object = object_name(&name);
     let in_force = version_in_force(stored.as_ref(), &server.metadata);
     let record = stored.filter(|_| in_force.is_some()).and_then(|stored| stored.record);
+    // In a storm entries come first: a list is kept when a status is written.
+    let news = match ctx.settle(&reference) {
+        Some(_) => None,
+        None => news(ctx, &views, verified.as_ref(), &id).await,
+    };
     Ok(Observed {
         in_force,
         leads_home: record.as_ref().is_none_or(|record| leads_home(ctx, record, &namespace)),
@@ -91,7 +97,7 @@ pub(super) async fn observe(ctx: &Context, server: &McpServer) -> Result<Observe
             network_policy: world.network_policy(&namespace, &object),
             pods: world.pods_of(&namespace, &name),
         },
-        news: news(ctx, &views, verified.as_ref(), &id).await,
+        news,
         views,
         verified,
     })

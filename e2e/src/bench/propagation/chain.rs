@@ -142,8 +142,8 @@ async fn leader(scene: &Scene<'_>) -> Result<String> {
     scene.release.cluster().kubectl(&arguments).await
 }
 
-/// Objects as they change.
-fn watch<K>(api: Api<K>, fields: &str) -> mpsc::Receiver<K>
+/// Objects as they are and as they change.
+pub(super) fn watch<K>(api: Api<K>, fields: &str) -> mpsc::Receiver<K>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {

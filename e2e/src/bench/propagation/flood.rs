@@ -1,16 +1,26 @@
 //! Thousands of servers at once.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use crds::McpServer;
-use kube::api::{DeleteParams, ListParams};
-use tokio::time::{Instant, sleep};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+    core::PartialObjectMeta,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{
+    chain::watch,
     probe::Answer,
-    scene::{Scene, server},
+    scene::{Scene, is_ready, server},
 };
+use crate::cluster::release::ENTRIES;
 
 /// Times from the first apply on.
 #[derive(Debug)]
@@ -30,47 +40,53 @@ pub(super) struct Flood {
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) async fn flood(scene: &Scene<'_>, servers: u32) -> Result<Flood> {
-    let before = scene.ready::<McpServer>().await?;
-    let began = Instant::now();
-    scene.apply_all(0..servers, |at| server(&format!("flood-{at}"))).await?;
-    let applied = began.elapsed();
     let wanted = servers as usize;
-    let entries = async {
-        until(began, || async {
-            let all = scene.entries().list_metadata(&ListParams::default()).await?;
-            let prefix = format!("server.{}.flood-", scene.tenant.name());
-            let is_one =
-                |name: &Option<String>| name.as_ref().is_some_and(|name| name.starts_with(&prefix));
-            Ok(all.items.iter().filter(|entry| is_one(&entry.metadata.name)).count() >= wanted)
-        })
-        .await
-    };
-    let callable = async {
+    // Watched, not listed: lists of thousands are work for the apiserver that is measured.
+    let entries: Api<PartialObjectMeta<Secret>> =
+        Api::namespaced(scene.client.0.clone(), ENTRIES);
+    let mut entries = watch(entries, "");
+    let mut resources = watch(scene.api::<McpServer>(), "");
+    let prefix = format!("server.{}.flood-", scene.tenant.name());
+    let began = Instant::now();
+    let called = async {
+        scene.apply_all(0..servers, |at| server(&format!("flood-{at}"))).await?;
+        let applied = began.elapsed();
         let mut probe = scene.probe().await?;
         for at in 0..servers {
             probe.until(Answer::Called, &format!("flood-{at}_echo"), &scene.key).await?;
         }
-        Ok(began.elapsed())
+        anyhow::Ok((applied, began.elapsed()))
+    };
+    let entries = async {
+        seen(&mut entries, wanted, |entry| entry.name_any().starts_with(&prefix)).await?;
+        anyhow::Ok(began.elapsed())
     };
     let statuses = async {
-        until(began, || async { Ok(scene.ready::<McpServer>().await? >= before + wanted) }).await
+        let says_so =
+            |server: &McpServer| server.name_any().starts_with("flood-") && is_ready(server);
+        seen(&mut resources, wanted, says_so).await?;
+        anyhow::Ok(began.elapsed())
     };
-    let (entries, callable, statuses) = tokio::try_join!(entries, callable, statuses)?;
+    let all = async { tokio::try_join!(called, entries, statuses) };
+    let all: Result<_> = timeout(PATIENCE, all).await.context("the flood does not settle")?;
+    let ((applied, callable), entries, statuses) = all?;
     let api = scene.api::<McpServer>();
     api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     Ok(Flood { servers, applied, entries, callable, statuses })
 }
 
-async fn until<F: Future<Output = Result<bool>>>(
-    began: Instant,
-    done: impl Fn() -> F,
-) -> Result<Duration> {
-    loop {
-        if done().await? {
-            return Ok(began.elapsed());
+/// Waits until so many objects were seen as they should be.
+async fn seen<K: kube::ResourceExt>(
+    objects: &mut mpsc::Receiver<K>,
+    wanted: usize,
+    is_so: impl Fn(&K) -> bool,
+) -> Result<()> {
+    let mut names = HashSet::new();
+    while names.len() < wanted {
+        let object = objects.recv().await.context("the watch ended")?;
+        if is_so(&object) {
+            names.insert(object.name_any());
         }
-        ensure!(began.elapsed() < PATIENCE, "not done after {PATIENCE:?}");
-        // Listing thousands of objects is work for the apiserver that is measured.
-        sleep(Duration::from_secs(1)).await;
     }
+    Ok(())
 }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::probe::Probe;
 use crate::cluster::{
     Program, Release, Tenant,
-    release::{ENTRIES, HOME},
+    release::{ENTRIES, HOME, condition_of},
 };
 
 /// The server that runs, and its Service.
@@ -56,7 +56,10 @@ impl<'a> Scene<'a> {
     pub(super) async fn set(release: &'a Release) -> Result<Self> {
         let client = ClientOf(release.cluster().client().await?);
         let tenant = release.tenant("bench").await?;
-        tenant.run(RUNNING, release.image(Program::Everything)?, json!({})).await?;
+        let mut workload = tenant.workload(RUNNING, release.image(Program::Everything)?);
+        // A pod that asks for nothing gets nothing while everybody beside it is busy.
+        workload["resources"] = json!({"requests": {"cpu": "300m"}});
+        tenant.apply("McpServer", RUNNING, json!({"workload": workload})).await?;
         tenant.ready("mcpserver", RUNNING).await?;
         let scene = Self { release, tenant, client, key: "bench-key-that-stays".to_owned() };
         scene.give("stays", &scene.key).await?;
@@ -126,7 +129,7 @@ impl<'a> Scene<'a> {
     }
 
     /// How many of a kind are ready.
-    pub(super) async fn ready<K>(&self) -> Result<usize>
+    async fn ready<K>(&self) -> Result<usize>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -135,12 +138,7 @@ impl<'a> Scene<'a> {
             + Serialize,
     {
         let all = self.api::<K>().list(&ListParams::default()).await?;
-        let is_ready = |object: &&K| {
-            let object = serde_json::to_value(object).unwrap_or_default();
-            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-        };
-        Ok(all.items.iter().filter(is_ready).count())
+        Ok(all.items.iter().filter(|object| is_ready(*object)).count())
     }
 
     /// Applies many objects, some at a time.
@@ -189,6 +187,12 @@ impl<'a> Scene<'a> {
         self.api::<K>().delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
+}
+
+/// Whether a resource says so.
+pub(super) fn is_ready(object: &impl Serialize) -> bool {
+    let object = serde_json::to_value(object).unwrap_or_default();
+    condition_of(&object, "Ready")["status"] == "True"
 }
 
 /// Server-side apply, as kubectl does it.

@@ -1,30 +1,75 @@
 //! From the entries of one tenant to its table. Performs no I/O.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use super::compiled::{CompiledPrompt, CompiledResource, CompiledTool, Offer, Rendered, ShownWith};
 use super::names::{conflicts, settle_names};
 use super::offers::{Offers, Span};
 use super::rights::entitle;
 use super::uris::{Uris, wrap};
-use super::{Server, Tenant};
+use super::view::View;
+use super::{Offered, Server, Tenant};
 use crate::catalog::{Change, Listed, Prompt};
 use crate::entry::ToolRules;
 use crate::exposed::exposed_names;
+use crate::rights::Entitlement;
 use crate::snapshot::TenantEntries;
 use crate::{Catalog, Namespace, ServerEntry, ServerName, Tool};
 
+/// Which parts of a table are no longer what the entries say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Touched {
+    /// Servers, or what they offer.
+    pub(crate) offers: bool,
+    /// Keys or policies.
+    pub(crate) rights: bool,
+}
+
 impl Tenant {
-    /// Compiles the entries of one tenant. `previous` tells who holds which name, and lends what
-    /// was compiled of servers that are as they were.
+    /// Compiles the entries of one tenant. `previous` lends the parts that are not `touched`, tells
+    /// who holds which name, and lends what was compiled of servers that are as they were.
     pub(crate) fn compile<'a>(
         namespace: &Namespace,
         entries: &TenantEntries,
         servers: impl Iterator<Item = (&'a Arc<ServerEntry>, Option<&'a Arc<Catalog>>)>,
+        previous: Option<(&Self, Touched)>,
+    ) -> Self {
+        let before = previous.map(|(table, _)| table);
+        let (offered, same_offers) = match previous {
+            Some((table, Touched { offers: false, .. })) => (table.offered.clone(), Some(table)),
+            _ => {
+                let before = before.map(|table| &*table.offered);
+                (Arc::new(Offered::compile(namespace, servers, before)), None)
+            }
+        };
+        let rights = match previous {
+            Some((table, Touched { rights: false, .. })) => table.rights.clone(),
+            _ => Arc::new(entitle(entries)),
+        };
+        // What an entitlement shows is what it was as long as there is nothing else to show.
+        let made = same_offers.map(Self::made_views).unwrap_or_default();
+        let view = |entitlement: &Entitlement| {
+            made.get(entitlement).map_or_else(Arc::default, |made| Arc::clone(made))
+        };
+        let views = rights.entitlements.iter().map(view).collect();
+        Self { namespace: namespace.clone(), offered, rights, views }
+    }
+
+    /// The views that some request needed.
+    fn made_views(&self) -> HashMap<&Entitlement, &Arc<OnceLock<View>>> {
+        let all = self.rights.entitlements.iter().zip(&self.views);
+        all.filter(|(_, view)| view.get().is_some()).collect()
+    }
+}
+
+impl Offered {
+    fn compile<'a>(
+        tenant: &Namespace,
+        servers: impl Iterator<Item = (&'a Arc<ServerEntry>, Option<&'a Arc<Catalog>>)>,
         previous: Option<&Self>,
     ) -> Self {
-        let (servers, lists) = compile_lists(namespace, servers, previous);
+        let (servers, lists) = compile_lists(tenant, servers, previous);
         let tools = settle_names(
             lists.tools,
             &servers,
@@ -47,18 +92,7 @@ impl Tenant {
         let mut diagnostics = conflicts(Listed::Tool, &tools);
         diagnostics.extend(conflicts(Listed::Prompt, &prompts));
         let rewritten = rewritten(&tools, &uris);
-        let (keys, entitlements) = entitle(entries);
-        Self {
-            namespace: namespace.clone(),
-            servers,
-            tools,
-            rewritten,
-            prompts,
-            uris,
-            keys,
-            entitlements,
-            diagnostics,
-        }
+        Self { servers, tools, rewritten, prompts, uris, diagnostics }
     }
 
     /// A server as it was, if nothing about it is new.
@@ -87,7 +121,7 @@ struct Lists {
 fn compile_lists<'a>(
     tenant: &Namespace,
     servers: impl Iterator<Item = (&'a Arc<ServerEntry>, Option<&'a Arc<Catalog>>)>,
-    previous: Option<&Tenant>,
+    previous: Option<&Offered>,
 ) -> (BTreeMap<ServerName, Server>, Lists) {
     let mut lists = Lists::default();
     let servers = servers

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::compiled::Offer;
 use super::offers::{Offers, Span};
-use super::{Server, Tenant};
+use super::{Offered, Server};
 use crate::catalog::Listed;
 use crate::{Diagnostic, Entry, Reason, ServerName};
 
@@ -24,7 +24,7 @@ pub(super) fn settle_names<T: Offer>(
     items: Vec<Arc<T>>,
     servers: &BTreeMap<ServerName, Server>,
     span: fn(&Server) -> &Span,
-    previous: Option<(&Tenant, &Offers<T>)>,
+    previous: Option<(&Offered, &Offers<T>)>,
 ) -> Offers<T> {
     let held = Held { servers, items: &items, span, previous };
     let mut holders: HashMap<Arc<str>, usize> = HashMap::with_capacity(items.len());
@@ -57,7 +57,7 @@ struct Held<'a, T> {
     servers: &'a BTreeMap<ServerName, Server>,
     items: &'a [Arc<T>],
     span: fn(&Server) -> &Span,
-    previous: Option<(&'a Tenant, &'a Offers<T>)>,
+    previous: Option<(&'a Offered, &'a Offers<T>)>,
 }
 
 impl<T: Offer> Held<'_, T> {

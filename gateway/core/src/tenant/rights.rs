@@ -2,19 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
-use std::sync::{Arc, OnceLock};
 
-use super::view::View;
+use super::Rights;
 use crate::KeyEntry;
 use crate::entry::Subject;
 use crate::rights::{Access, Entitlement};
 use crate::snapshot::TenantEntries;
 
-/// Each key with the index of its entitlement.
-type Keys = Vec<(Arc<KeyEntry>, usize)>;
-
 /// Finds the rules that match each key. Keys that match the same rules share an entitlement.
-pub(super) fn entitle(entries: &TenantEntries) -> (Keys, Vec<(Entitlement, OnceLock<View>)>) {
+pub(super) fn entitle(entries: &TenantEntries) -> Rights {
     let policies: Vec<_> = entries.policies.values().collect();
     let mut by_subject: HashMap<&Subject, Vec<usize>> = HashMap::new();
     for (at, policy) in policies.iter().enumerate() {
@@ -41,13 +37,13 @@ pub(super) fn entitle(entries: &TenantEntries) -> (Keys, Vec<(Entitlement, OnceL
                     entitlement.allow.extend(policy.allow.iter().cloned());
                     entitlement.deny.extend(policy.deny.iter().cloned());
                 }
-                entitlements.push((entitlement, OnceLock::new()));
+                entitlements.push(entitlement);
                 *new.insert(entitlements.len() - 1)
             }
         };
         (key.clone(), entitlement)
     });
-    (keys.collect(), entitlements)
+    Rights { keys: keys.collect(), entitlements }
 }
 
 fn subjects(key: &KeyEntry) -> impl Iterator<Item = Subject> {
