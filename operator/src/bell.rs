@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, stream};
-use kube::Resource;
-use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 
 /// Namespace and name.
@@ -32,14 +30,11 @@ impl Bell {
     }
 
     /// For whom it rings. One listener only.
-    pub(crate) fn listen<K>(self: Arc<Self>) -> impl Stream<Item = ObjectRef<K>>
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    pub(crate) fn listen(self: Arc<Self>) -> impl Stream<Item = Id> + Send {
         stream::unfold((self, Vec::new()), |(bell, mut taken): (Arc<Self>, Vec<Id>)| async move {
             loop {
-                if let Some((namespace, name)) = taken.pop() {
-                    return Some((ObjectRef::new(&name).within(&namespace), (bell, taken)));
+                if let Some(id) = taken.pop() {
+                    return Some((id, (bell, taken)));
                 }
                 taken = bell.take();
                 if taken.is_empty() {
@@ -70,7 +65,6 @@ impl Bell {
 mod tests {
     use std::pin::pin;
 
-    use crds::McpServer;
     use futures_util::{FutureExt, StreamExt};
 
     use super::*;
@@ -78,15 +72,15 @@ mod tests {
     #[test]
     fn many_rings_for_one_object_are_one() {
         let bell = Arc::new(Bell::default());
-        let mut heard = pin!(bell.clone().listen::<McpServer>());
+        let mut heard = pin!(bell.clone().listen());
         assert!(heard.next().now_or_never().is_none());
 
         for _ in 0..3 {
             bell.ring("team", "git");
         }
 
-        let first = heard.next().now_or_never().flatten().unwrap();
-        assert_eq!((first.namespace.as_deref(), first.name.as_str()), (Some("team"), "git"));
+        let first = heard.next().now_or_never().flatten();
+        assert_eq!(first, Some(("team".to_owned(), "git".to_owned())));
         assert!(heard.next().now_or_never().is_none());
         bell.ring("team", "git");
         assert!(heard.next().now_or_never().is_some());

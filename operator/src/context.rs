@@ -7,12 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use gateway_core::{Claim, Namespace, Record, ResourceRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 
 use crate::bell::Id;
 use crate::conditions::{self, Holds, LAST_GOOD, Verdict, transitions};
+use crate::control::Action;
 use crate::entries::{Entries, Stored};
 use crate::gateways::{Bells, Gateways};
 use crate::keyring::Keyring;

@@ -1,9 +1,9 @@
 //! Keeps the Secret, the entry and the status of each [`McpApiKey`].
 
 use crds::McpApiKey;
-use kube::runtime::controller::Action;
 
 use crate::context::Context;
+use crate::control::Action;
 use crate::objects::Error;
 
 mod apply;

@@ -21,6 +21,7 @@ mod objects;
 mod owner;
 mod pace;
 mod policy;
+mod queue;
 mod ranges;
 mod server;
 mod sweep;

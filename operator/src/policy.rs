@@ -1,9 +1,9 @@
 //! Keeps the entry and the status of each [`McpPolicy`].
 
 use crds::McpPolicy;
-use kube::runtime::controller::Action;
 
 use crate::context::Context;
+use crate::control::Action;
 use crate::objects::Error;
 
 mod applies_to;

@@ -1,9 +1,9 @@
 //! Keeps the workload, the entry and the status of each [`McpServer`].
 
 use crds::McpServer;
-use kube::runtime::controller::Action;
 
 use crate::context::Context;
+use crate::control::Action;
 use crate::objects::Error;
 
 mod apply;

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::controller::Action;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::conditions::{ACCEPTED, READY, Verdict, conditions};
 use crate::context::{Context, id, reference, resync, version_in_force};
+use crate::control::Action;
 use crate::objects::{Error, write_status};
 
 /// Says so in the status. The last good entry stays.

@@ -63,7 +63,7 @@ pub(crate) struct Resources {
 }
 
 /// Objects of a kind as they come, for its controller.
-pub(crate) type Changes<K> = Pin<Box<dyn Stream<Item = Result<K, watcher::Error>> + Send>>;
+pub(crate) type Changes<K> = Pin<Box<dyn Stream<Item = K> + Send>>;
 
 /// What has to be polled for the world to be kept up.
 pub(crate) struct Watches {
@@ -335,8 +335,7 @@ fn announcing<K>(
     (changes, listed)
 }
 
-/// What a controller has to look at. An error would make it pause, bells and all; watches have told
-/// of theirs and go on.
+/// What a controller has to look at.
 fn applied<K: Send + 'static>(
     changes: impl Stream<Item = Change<K>> + Send + 'static,
 ) -> Changes<K> {
@@ -347,7 +346,7 @@ fn applied<K: Send + 'static>(
             Change::Gone(_) | Change::Missing(_) => Vec::new(),
         })
     });
-    objects.map(Ok).boxed()
+    objects.boxed()
 }
 
 #[cfg(test)]

@@ -135,7 +135,10 @@ impl Tenant {
         principal: &Principal,
     ) -> Option<(&Arc<ServerEntry>, Cow<'a, str>)> {
         let lists_it = |name: &&ServerName| {
-            self.offered.servers.get(*name).is_some_and(|server| server.templates.find(template).is_some())
+            self.offered
+                .servers
+                .get(*name)
+                .is_some_and(|server| server.templates.find(template).is_some())
         };
         self.resolve(template, scope, principal, |uris| {
             let owner = uris.template_leads_to(template).filter(lists_it);
@@ -151,7 +154,8 @@ impl Tenant {
         server: &ServerEntry,
         scope: &Scope,
     ) -> Cow<'a, str> {
-        let leads_back = || self.offered.uris.leads_to(uri) == Some(&server.known_as(&self.namespace));
+        let leads_back =
+            || self.offered.uris.leads_to(uri) == Some(&server.known_as(&self.namespace));
         if *scope != Scope::All || leads_back() { uri.into() } else { wrap(server, uri).into() }
     }
 

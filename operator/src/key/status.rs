@@ -7,12 +7,12 @@ use gateway_core::report::Conflict;
 use gateway_core::{KeyEntry, Minted};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::apply::Applied;
 use crate::conditions::{ACCEPTED, Holds, PROGRAMMED, READY, Verdict, conditions, ready};
 use crate::context::{Context, resync_before};
+use crate::control::Action;
 use crate::objects::{Error, write_status};
 
 pub(super) async fn update(

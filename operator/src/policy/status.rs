@@ -2,13 +2,13 @@
 
 use crds::{AppliesTo, McpPolicy, McpPolicyStatus};
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::applies_to::applies_to;
 use super::apply::Applied;
 use crate::conditions::{ACCEPTED, PROGRAMMED, READY, Verdict, conditions, ready};
 use crate::context::{Context, resync};
+use crate::control::Action;
 use crate::objects::{Error, write_status};
 
 pub(super) async fn update(

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::apply::Applied;
@@ -18,6 +17,7 @@ use crate::conditions::{
     ACCEPTED, AVAILABLE, Holds, PROGRAMMED, READY, VERIFIED, Verdict, conditions, ready,
 };
 use crate::context::{Context, resync};
+use crate::control::Action;
 use crate::objects::{Error, write_status};
 
 /// Reason of a condition: the definitions of tools are others than they were.

@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use gateway_core::Record;
 use gateway_core::report::{Line, Watermark};
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use serde_json::Value;
 use tokio::task::{JoinSet, yield_now};
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Api;
 use super::resources::{ENTRIES, KEYS, POLICIES, SERVERS};
 use crate::context::{Context, Failures, Settings};
+use crate::control::Action;
 use crate::entries::Entries;
 use crate::gateways::stream::Followers;
 use crate::gateways::{Bells, Gateways};
@@ -215,8 +215,5 @@ impl Bench {
 
 /// The time after which something is looked at again, if that is a moment.
 fn soon(action: &Action) -> Option<Duration> {
-    // An action tells it in no other way.
-    let text = format!("{action:?}");
-    let millis = text.split_once("Some(")?.1.split_once("ms)")?.0.parse::<f64>().ok()?;
-    (millis <= 100.0).then(|| Duration::from_secs_f64(millis / 1000.0))
+    action.after.filter(|after| *after <= Duration::from_millis(100))
 }

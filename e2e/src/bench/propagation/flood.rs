@@ -42,8 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) async fn flood(scene: &Scene<'_>, servers: u32) -> Result<Flood> {
     let wanted = servers as usize;
     // Watched, not listed: lists of thousands are work for the apiserver that is measured.
-    let entries: Api<PartialObjectMeta<Secret>> =
-        Api::namespaced(scene.client.0.clone(), ENTRIES);
+    let entries: Api<PartialObjectMeta<Secret>> = Api::namespaced(scene.client.0.clone(), ENTRIES);
     let mut entries = watch(entries, "");
     let mut resources = watch(scene.api::<McpServer>(), "");
     let prefix = format!("server.{}.flood-", scene.tenant.name());

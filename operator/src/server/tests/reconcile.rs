@@ -529,7 +529,7 @@ async fn a_list_that_cannot_be_fetched_is_fetched_later() {
 
     let action = reported.bench.server("git").await.unwrap();
 
-    assert_eq!(action, kube::runtime::controller::Action::requeue(Duration::from_secs(2)));
+    assert_eq!(action, crate::control::Action::requeue(Duration::from_secs(2)));
     let (_, reason, message) = reported.bench.condition(GIT, "Verified");
     assert_eq!(reason, "Pending");
     assert!(message.contains("looked at"), "{message}");
