@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use super::compiled::{CompiledPrompt, CompiledResource, CompiledTool, Offer, Rendered, ShownWith};
-use super::names::{conflicts, settle_names};
+use super::names::{by_claim, conflicts, settle_names};
 use super::offers::{Offers, Span};
 use super::rights::entitle;
 use super::uris::{Uris, wrap};
@@ -70,25 +70,29 @@ impl Offered {
         previous: Option<&Self>,
     ) -> Self {
         let (servers, lists) = compile_lists(tenant, servers, previous);
+        let by_claim = by_claim(&servers);
         let tools = settle_names(
             lists.tools,
             &servers,
+            &by_claim,
             |server| &server.tools,
             previous.map(|previous| (previous, &previous.tools)),
         );
         let prompts = settle_names(
             lists.prompts,
             &servers,
+            &by_claim,
             |server| &server.prompts,
             previous.map(|previous| (previous, &previous.prompts)),
         );
         let resources = settle_names(
             lists.resources,
             &servers,
+            &by_claim,
             |server| &server.resources,
             previous.map(|previous| (previous, &previous.uris.resources)),
         );
-        let uris = Uris::new(resources, lists.templates, &servers);
+        let uris = Uris::new(resources, lists.templates, &by_claim);
         let mut diagnostics = conflicts(Listed::Tool, &tools);
         diagnostics.extend(conflicts(Listed::Prompt, &prompts));
         let rewritten = rewritten(&tools, &uris);

@@ -23,13 +23,14 @@ pub(super) fn by_claim(servers: &BTreeMap<ServerName, Server>) -> Vec<&Server> {
 pub(super) fn settle_names<T: Offer>(
     items: Vec<Arc<T>>,
     servers: &BTreeMap<ServerName, Server>,
+    by_claim: &[&Server],
     span: fn(&Server) -> &Span,
     previous: Option<(&Offered, &Offers<T>)>,
 ) -> Offers<T> {
     let held = Held { servers, items: &items, span, previous };
     let mut holders: HashMap<Arc<str>, usize> = HashMap::with_capacity(items.len());
     let mut nameless = HashSet::new();
-    for at in by_claim(servers).into_iter().flat_map(|server| span(server).range()) {
+    for at in by_claim.iter().flat_map(|server| span(server).range()) {
         let Some(item) = items.get(at) else { continue };
         match holders.entry(item.exposed().clone()) {
             MapEntry::Vacant(free) => {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use super::Server;
 use super::compiled::CompiledResource;
-use super::names::by_claim;
 use super::offers::Offers;
 use crate::{ServerEntry, ServerName};
 
@@ -68,12 +67,12 @@ impl Uris {
     pub(super) fn new(
         mut resources: Offers<CompiledResource>,
         templates: Vec<Arc<CompiledResource>>,
-        servers: &BTreeMap<ServerName, Server>,
+        by_claim: &[&Server],
     ) -> Self {
         let marked: Vec<usize> =
             resources.holders.iter().filter(|(uri, _)| is_marked(uri)).map(|(_, at)| *at).collect();
         resources.nameless.extend(marked);
-        let (prefixes, wrapped) = settle_prefixes(&templates, servers);
+        let (prefixes, wrapped) = settle_prefixes(&templates, by_claim);
         let templates = Offers { items: templates, nameless: wrapped, ..Offers::default() };
         Self { resources, templates, prefixes }
     }
@@ -103,11 +102,11 @@ fn literal(template: &str) -> &str {
 /// none, nor one that begins with a variable; indices of these.
 fn settle_prefixes(
     templates: &[Arc<CompiledResource>],
-    servers: &BTreeMap<ServerName, Server>,
+    by_claim: &[&Server],
 ) -> (Prefixes, HashSet<usize>) {
     let mut prefixes = Prefixes::default();
     let mut wrapped = HashSet::new();
-    for server in by_claim(servers) {
+    for server in by_claim {
         let mut granted = Vec::new();
         for at in server.templates.range() {
             let Some(template) = templates.get(at) else { continue };

@@ -1,6 +1,6 @@
 //! What principals may use: the rules, and that lists and calls agree with them.
 
-use gateway_core::Scope;
+use gateway_core::{Scope, ServerName};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -79,7 +79,7 @@ fn a_server_is_known_to_who_may_use_a_tool_of_it() {
     ] {
         let principal = world.principal(key);
         let knows = ["git", "new", "empty", "nobody"].map(|server| {
-            principal.tenant.knows(&gateway_core::ServerName::new(server), &principal)
+            principal.tenant.knows(&ServerName::new(server), &principal)
         });
 
         assert_eq!(knows, expected, "{key}");
@@ -87,6 +87,27 @@ fn a_server_is_known_to_who_may_use_a_tool_of_it() {
 }
 
 /// A principal is of one table: anywhere else it is nobody.
+#[test]
+fn a_key_or_a_policy_leaves_what_servers_offer_as_it_is() {
+    let mut world = World::of([server("a/git", 0, &json!({})), key("a/ann", json!({}))]);
+    world.offer("a/git", &["log"]);
+    let offered = |world: &World| {
+        let ann = world.principal("a/ann");
+        std::ptr::from_ref(ann.tenant.server(&ServerName::new("git")).unwrap())
+    };
+    let before = offered(&world);
+
+    let everything = json!([{"servers": ["*"]}]);
+    world.apply(policy("a/all", &json!([{"user": "ann"}]), &everything));
+    assert_eq!((offered(&world), world.names("a/ann")), (before, vec!["git_log".to_owned()]));
+    world.apply(key("a/bob", json!({"user": "ann"})));
+    assert_eq!((offered(&world), world.names("a/bob")), (before, vec!["git_log".to_owned()]));
+
+    world.offer("a/git", &["log", "show"]);
+    assert_ne!(offered(&world), before);
+    assert_eq!(world.names("a/bob"), ["git_log", "git_show"]);
+}
+
 #[test]
 fn a_principal_of_another_table_may_nothing() {
     let tenant = |name: &str| {
@@ -103,7 +124,7 @@ fn a_principal_of_another_table_may_nothing() {
     assert!(a.tenant.find("git_log", &Scope::All, &a).is_some());
     assert!(b.tenant.find("git_log", &Scope::All, &a).is_none());
     assert_eq!(b.tenant.list(&Scope::All, &a).count(), 0);
-    assert!(!b.tenant.knows(&gateway_core::ServerName::new("git"), &a));
+    assert!(!b.tenant.knows(&ServerName::new("git"), &a));
 }
 
 proptest! {
