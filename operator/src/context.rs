@@ -95,9 +95,7 @@ impl Context {
     /// resource would wait, too.
     pub(crate) fn settle(&self, resource: &ResourceRef) -> Option<Duration> {
         let stored = self.entries.of(resource)?;
-        let age = stored.age()?;
-        let storm = self.entries.pace().wait(age).or_else(|| stored.unrest());
-        storm.or_else(|| self.gateways.wait(resource, stored.version, age))
+        self.entries.pace().wait(stored.age()?).or_else(|| stored.unrest())
     }
 
     /// Publishes what people should know of. Events are told, not relied on: one that cannot be

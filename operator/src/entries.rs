@@ -27,8 +27,9 @@ pub(crate) const ENTRY_TYPE: &str = "fairway.dev/entry";
 const ENTRY: &str = "entry";
 /// Changes of one resource that come within this time are a row: faster than people edit.
 const SOON: Duration = Duration::from_secs(1);
-/// A row is over after this time without a change: a program that waits until one change is in
-/// force, and then makes the next, needs a few tens of milliseconds for it.
+/// What is to be told of an entry waits for this time without a change. A program that waits until
+/// one change is in force, and then makes the next, needs a few tens of milliseconds for it; and
+/// mostly every gateway knows the entry by then, so that one status says it all.
 const QUIET: Duration = Duration::from_millis(100);
 /// What is told of a resource that is changed all the time is never older.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,11 +58,11 @@ impl Stored {
         self.written.map(|written| written.elapsed())
     }
 
-    /// How long until a row of changes counts as over: what is about to change again need not be
-    /// told, and who tells it would keep the next change waiting.
+    /// How long until it is to be told: what is about to change again need not be, and who tells it
+    /// would keep the next change waiting.
     pub(crate) fn unrest(&self) -> Option<Duration> {
         let left = QUIET.checked_sub(self.age()?).filter(|left| !left.is_zero());
-        left.filter(|_| self.row.is_some_and(|began| began.elapsed() < PATIENCE))
+        left.filter(|_| self.row.is_none_or(|began| began.elapsed() < PATIENCE))
     }
 
     /// The resource it is of. Where it does not say so its name does, unless that is a hash.

@@ -11,15 +11,12 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use crate::bell::Bell;
-use crate::conditions::{Holds, Verdict};
+use crate::conditions::Verdict;
 
 pub(crate) mod stream;
 mod waiting;
 
 use waiting::Waiting;
-
-/// How long a status waits for the gateways.
-const MOMENT: Duration = Duration::from_millis(100);
 
 /// One gateway's report.
 #[derive(Debug, Default)]
@@ -118,19 +115,6 @@ impl Gateways {
         // Ready gateways may come that are behind; they have read everything before they are ready.
         waiting.remove(resource);
         Verdict::yes("Programmed", "every ready gateway knows it")
-    }
-
-    /// How long a status may wait for the ready gateways to reach a `resourceVersion` that was
-    /// written so long ago, if they have not: they mostly do within milliseconds, of which who asks
-    /// is told, and then one status says it all.
-    pub(crate) fn wait(
-        &self,
-        resource: &ResourceRef,
-        version: u64,
-        age: Duration,
-    ) -> Option<Duration> {
-        let left = MOMENT.checked_sub(age).filter(|left| !left.is_zero())?;
-        (self.programmed(resource, version).holds == Holds::No).then_some(left)
     }
 
     /// What each ready gateway says of a server.
@@ -297,6 +281,7 @@ mod tests {
     use gateway_core::Namespace;
 
     use super::*;
+    use crate::conditions::Holds;
 
     fn resource() -> ResourceRef {
         ResourceRef { namespace: Namespace::new("team"), kind: Kind::Key, name: "alice".into() }

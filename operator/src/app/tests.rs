@@ -194,6 +194,26 @@ async fn of_two_operators_one_writes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_waits_for_no_timer() {
+    let api = Api::default();
+    api.put(key("alice", json!({"user": "alice"})));
+    let operator = start(&api, "one").await;
+    until_user(&api, "alice").await;
+    // What is due after its first status has passed.
+    sleep(Duration::from_secs(10)).await;
+
+    let began = Instant::now();
+    rename(&api, "bob");
+    // The clock goes on only when everybody waits for it.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!((user(&api).as_deref(), began.elapsed()), (Some("bob"), Duration::ZERO));
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_does_not_lead_only_watches() {
     let api = Api::default();
     api.put(key("alice", json!({"user": "alice"})));
