@@ -19,6 +19,11 @@ use clap::Args;
 use crate::{bench::histogram::Histogram, cluster::Release};
 use scene::Scene;
 
+/// Of the CPU, which a control plane of its own has elsewhere: here each of its threads weighs as much as a request of
+/// a whole core. Two operators, a gateway and the server have to fit into two cores.
+const SHARES: [&str; 2] =
+    ["operator.resources.requests.cpu=400m", "gateway.resources.requests.cpu=500m"];
+
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Changes of each kind that are timed.
@@ -85,6 +90,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
 
 async fn measure(options: &Options) -> Result<String> {
     let release = if options.rough { Release::shared().await? } else { Release::alone().await? };
+    release.upgrade(&SHARES).await?;
     let scene = Scene::set(&release).await?;
     let mut rounds = Vec::new();
     for &present in &options.present {

@@ -10,7 +10,8 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, timeout},
+    task::spawn_blocking,
+    time::{Instant, timeout},
 };
 
 /// Between two questions. It is part of what is measured, on average with half of it.
@@ -83,7 +84,7 @@ impl Probe {
                     return anyhow::Ok(Instant::now());
                 }
                 last = Some(answer);
-                sleep(PAUSE).await;
+                pause().await?;
             }
         };
         match timeout(PATIENCE, asking).await {
@@ -91,4 +92,9 @@ impl Probe {
             Err(_) => bail!("{tool} is still answered with {last:?}, not {wanted:?}"),
         }
     }
+}
+
+/// The runtime's own timer rounds up to milliseconds: a pause of one would be of two.
+async fn pause() -> Result<()> {
+    Ok(spawn_blocking(|| std::thread::sleep(PAUSE)).await?)
 }
