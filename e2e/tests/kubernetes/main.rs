@@ -13,3 +13,4 @@ mod rights;
 mod servers;
 mod support;
 mod upgrade;
+mod without_registry;
