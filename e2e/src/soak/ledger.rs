@@ -77,14 +77,22 @@ impl Ledger {
     /// Everything, with what explains it.
     pub(super) fn close(&self) -> Sum {
         let Pages { troubles, kills, failed, lost } = std::mem::take(&mut *self.pages());
-        let explain = |Call { kind, step, when, text }| {
-            let killed = kills.iter().any(|kill| kill.meets(&when));
-            Failure { kind, cause: Cause::of(step, &text, killed), step, text }
-        };
+        let is_killed = |when: &Span| kills.iter().any(|kill| kill.meets(when));
+        let lost: Vec<(Span, Failure)> = lost
+            .into_iter()
+            .map(|call| (call.when, Failure::new(is_killed(&call.when), call)))
+            .collect();
+        let failed = failed.into_iter().map(|call| {
+            // What else is under way in a session ends with it.
+            let with_session = lost.iter().any(|(when, loss)| {
+                loss.explains_loss() && loss.kind.name == call.kind.name && when.meets(&call.when)
+            });
+            Failure::new(with_session || is_killed(&call.when), call)
+        });
         Sum {
             troubles: troubles.into_iter().collect(),
-            failed: failed.into_iter().map(explain).collect(),
-            lost: lost.into_iter().map(explain).collect(),
+            failed: failed.collect(),
+            lost: lost.into_iter().map(|(_, loss)| loss).collect(),
         }
     }
 
@@ -94,6 +102,10 @@ impl Ledger {
 }
 
 impl Failure {
+    fn new(killed: bool, Call { kind, step, text, .. }: Call) -> Self {
+        Self { kind, cause: Cause::of(step, &text, killed), step, text }
+    }
+
     /// As the loss of a session. Line 1 of the Python SDK ends its session at any status that is no success; the gateway
     /// does not get to say anything.
     pub(super) fn explains_loss(&self) -> bool {

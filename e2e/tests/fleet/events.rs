@@ -111,7 +111,7 @@ impl Event {
         is_team() || long.contains(&self)
     }
 
-    /// Happens while sessions wait and call. Groups that lost sessions are begun anew.
+    /// Happens while sessions wait and call. Groups that lost sessions, or lose their streams the next time, are begun anew.
     pub(crate) async fn survive(
         self,
         scene: &Scene,
@@ -146,7 +146,8 @@ impl Event {
                     eprintln!("{}, {}: {what} {count}: {reason}", self.name(), group.kind.name);
                 }
             }
-            if deaf > 0 || !lost.is_empty() {
+            let gives_up = group.kind.gives_up_streams && !PLANNED.contains(&self);
+            if deaf > 0 || !lost.is_empty() || gives_up {
                 *group = Group::open(group.kind, release, &scene.key).await?;
             }
             let toll = Toll { sessions, calling, lost, deaf, answered, failed, excuse };
@@ -252,7 +253,7 @@ impl Event {
         }
     }
 
-    /// Whether all streams are open again after it. SDKs give one up that is refused twice, as it is while nobody is there
+    /// Whether all streams are open again after it. Some SDKs give one up that fails twice, as it does while nobody is there
     /// at all; and who has one to a node that is lost does not know.
     const fn leaves_streams(self) -> bool {
         !matches!(self, Self::AllKilled | Self::IngressRestarted | Self::NodeLost)

@@ -55,10 +55,20 @@ pub(crate) struct Kind {
     pub(crate) stays: bool,
     /// Whether its session is over when a call is answered with an HTTP status that is no success, or not at all.
     pub(crate) ends_at_502: bool,
+    /// Whether it gives up a stream, without a word, that broke for the second time in the life of its session.
+    pub(crate) gives_up_streams: bool,
 }
 
 const fn http(name: &'static str, library: Library, mode: Mode) -> Kind {
-    Kind { name, library, mode, transport: Transport::Http, stays: true, ends_at_502: false }
+    Kind {
+        name,
+        library,
+        mode,
+        transport: Transport::Http,
+        stays: true,
+        ends_at_502: false,
+        gives_up_streams: matches!((library, mode), (Library::Python(_), Mode::Legacy)),
+    }
 }
 
 pub(crate) const KINDS: [Kind; 6] = [
@@ -77,6 +87,7 @@ pub(crate) const KINDS: [Kind; 6] = [
         transport: Transport::Sse,
         stays: false,
         ends_at_502: true,
+        gives_up_streams: true,
     },
 ];
 

@@ -13,4 +13,3 @@ mod rights;
 mod servers;
 mod support;
 mod upgrade;
-mod without_registry;
