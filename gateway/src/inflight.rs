@@ -16,11 +16,14 @@ const SHARDS: usize = 64;
 /// Session, and JSON text of the id.
 type CallId = (SessionId, Bytes);
 
+/// How each call is told.
+type Calls = HashMap<CallId, Arc<Cancel>>;
+
 /// All calls under way that belong to a session. Each worker has a clone of its own, so that who
 /// holds it is counted by that worker alone.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight {
-    shards: Arc<[Mutex<HashMap<CallId, Arc<Cancel>>>; SHARDS]>,
+    shards: Arc<[Mutex<Calls>; SHARDS]>,
 }
 
 /// Tells a call that its client wants it no more.
@@ -84,7 +87,7 @@ impl InFlight {
         }
     }
 
-    fn with<T>(&self, id: &CallId, act: impl FnOnce(&mut HashMap<CallId, Arc<Cancel>>) -> T) -> T {
+    fn with<T>(&self, id: &CallId, act: impl FnOnce(&mut Calls) -> T) -> T {
         let shard = &self.shards[id.0.shard(SHARDS)];
         act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
     }

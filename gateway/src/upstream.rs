@@ -157,7 +157,7 @@ impl Upstream {
         Arc::new(Self {
             endpoint: entry.endpoint.clone(),
             session: entry.session,
-            http: HttpClient::new(connector.clone()),
+            http: HttpClient::new(&connector),
             connector,
             egress,
             pods: ArcSwapOption::empty(),
@@ -232,9 +232,9 @@ impl Upstream {
         &self,
         http: &Arc<HttpClient>,
         template: &Template,
-        method: Method,
+        method: &Method,
         body: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: &[(HeaderName, HeaderValue)],
     ) -> Sending {
         let entry = self.entry.load();
         let credential = entry.credential.as_ref();
@@ -242,7 +242,7 @@ impl Upstream {
         let others = headers.iter().filter(|(name, _)| credential.is_none_or(|c| c.header != name));
         let own = credential.map(|credential| (&credential.header, &credential.value));
         let headers: Vec<_> = others.map(|(name, value)| (name, value)).chain(own).collect();
-        http.send(template.request(&method, &headers, body))
+        http.send(template.request(method, &headers, body))
     }
 
     /// Sends a message that expects no answer, without waiting until it is taken. One leg that has

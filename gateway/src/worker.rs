@@ -54,7 +54,11 @@ impl<T> PerWorker<T> {
 
 /// A hold on something that all workers share, which is counted by one of them alone.
 #[derive(Debug)]
-pub(crate) struct Local<T>(Arc<Arc<T>>);
+pub(crate) struct Local<T>(Arc<Share<T>>);
+
+/// What that worker has of what all share.
+#[derive(Debug)]
+struct Share<T>(Arc<T>);
 
 impl<T> Clone for Local<T> {
     fn clone(&self) -> Self {
@@ -66,7 +70,7 @@ impl<T> Deref for Local<T> {
     type Target = Arc<T>;
 
     fn deref(&self) -> &Arc<T> {
-        &self.0
+        &self.0.0
     }
 }
 
@@ -76,7 +80,7 @@ pub(crate) struct Shared<T>(Arc<PerWorker<Local<T>>>);
 
 impl<T> Shared<T> {
     pub(crate) fn new(shared: &Arc<T>) -> Self {
-        Self(Arc::new(PerWorker::new(|| Local(Arc::new(shared.clone())))))
+        Self(Arc::new(PerWorker::new(|| Local(Arc::new(Share(shared.clone()))))))
     }
 
     /// This worker's hold.

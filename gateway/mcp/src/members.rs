@@ -8,14 +8,14 @@ use serde::de::Error;
 use crate::json::{Json, NotJson};
 use crate::object::{entries, unescape};
 
+/// Values of members, each at the place of its name.
+pub type Members<'a, const N: usize> = Result<[Option<Json<'a>>; N], serde_json::Error>;
+
 /// The values of the members called `names`, in that order; an explicit `null` is a value.
 ///
 /// # Errors
 /// A value that is no object, a name that stands twice, or one that differs in case only.
-pub fn members<'a, const N: usize>(
-    object: Json<'a>,
-    names: &[&'static str; N],
-) -> Result<[Option<Json<'a>>; N], serde_json::Error> {
+pub fn members<'a, const N: usize>(object: Json<'a>, names: &[&'static str; N]) -> Members<'a, N> {
     let mut found = Found::new(names);
     entries(object.get()).for_each(|entry| found.note(entry.key(), Json::part(entry.value())));
     found.of(object)
@@ -25,7 +25,7 @@ pub fn members<'a, const N: usize>(
 pub(crate) fn read<'a, const N: usize>(
     text: &'a str,
     names: &[&'static str; N],
-) -> Result<(Json<'a>, Result<[Option<Json<'a>>; N], serde_json::Error>), NotJson> {
+) -> Result<(Json<'a>, Members<'a, N>), NotJson> {
     let mut found = Found::new(names);
     let value = Json::read(text, |key, value| found.note(key, value))?;
     Ok((value, found.of(value)))
@@ -57,7 +57,7 @@ impl<'a, 'n, const N: usize> Found<'a, 'n, N> {
         }
     }
 
-    fn of(self, value: Json<'a>) -> Result<[Option<Json<'a>>; N], serde_json::Error> {
+    fn of(self, value: Json<'a>) -> Members<'a, N> {
         match self.wrong {
             Some(wrong) => Err(wrong),
             None if !value.is_object() => Err(serde_json::Error::custom("expected an object")),

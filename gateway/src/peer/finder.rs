@@ -69,7 +69,7 @@ struct Known {
 
 impl Known {
     fn at(address: SocketAddr, tag: Tag) -> Self {
-        let http = HttpClient::new(Connector::to(address, PATIENCE));
+        let http = HttpClient::new(&Connector::to(address, PATIENCE));
         let condition = AtomicU8::new(Condition::Lost as u8);
         let informed = AtomicBool::new(false);
         Self { pod: Arc::new(Pod { tag, address, http, condition, informed }), missed: 0 }

@@ -69,7 +69,7 @@ fn with_pods(own: &Fleet, others: &[(u8, Condition)]) {
     let pod = |&(tag, condition): &(u8, Condition)| {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let limit = std::time::Duration::from_secs(1);
-        let http = HttpClient::new(crate::upstream::Connector::to(address, limit));
+        let http = HttpClient::new(&crate::upstream::Connector::to(address, limit));
         let condition = AtomicU8::new(condition as u8);
         let informed = AtomicBool::new(false);
         Arc::new(Pod { tag: Tag([tag; 8]), address, http, condition, informed })

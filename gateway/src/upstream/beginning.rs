@@ -43,7 +43,7 @@ impl Beginning {
     ) -> Result<(Response<Body>, Template), Fault> {
         let common = upstream.template(&upstream.endpoint.streamable);
         let post = common.clone().posting();
-        let sent = Some(upstream.send(http, &post, Method::POST, initialize, Vec::new()));
+        let sent = Some(upstream.send(http, &post, &Method::POST, initialize, &[]));
         let limit = upstream.entry().timeouts.request;
         let (upstream, http) = (upstream.clone(), http.clone());
         let begun = self.0.insert(Begun { upstream, http, common, sent });
@@ -100,7 +100,7 @@ impl Begun {
 /// Ends a session, if the server keeps one.
 pub(super) async fn end(upstream: &Upstream, http: &Arc<HttpClient>, common: &Template) {
     if common.holds(&SESSION_ID) {
-        let sending = upstream.send(http, common, Method::DELETE, Bytes::new(), Vec::new());
+        let sending = upstream.send(http, common, &Method::DELETE, Bytes::new(), &[]);
         // The server may have forgotten the session or never end one: both are fine.
         let _ = within(NOTIFY, sending).await;
     }

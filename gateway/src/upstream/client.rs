@@ -44,7 +44,7 @@ type Idle = Vec<Box<Connection>>;
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Fault>> + Send>>;
 
 impl HttpClient {
-    pub(crate) fn new(connector: Connector) -> Arc<Self> {
+    pub(crate) fn new(connector: &Connector) -> Arc<Self> {
         let lane = || Arc::new(Lane { connector: connector.clone(), idle: Mutex::default() });
         Arc::new(Self(PerWorker::new(lane)))
     }

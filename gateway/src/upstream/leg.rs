@@ -370,16 +370,16 @@ impl Leg {
                     true if may_be_lost => SessionUse::First,
                     true => SessionUse::Again,
                 };
-                let sending = self.post(upstream, body, headers);
+                let sending = self.post(upstream, body, &headers);
                 Exchange::streamable(sending, id, client_id, session)
             }
             LegLink::Modern { .. } => {
-                let sending = self.post(upstream, body, headers);
+                let sending = self.post(upstream, body, &headers);
                 Exchange::streamable(sending, id, client_id, SessionUse::None)
             }
             LegLink::Sse(stream) => {
                 let messages = stream.expect(id, is_call).ok_or(Fault::SessionLost)?;
-                Exchange::legacy(self.post(upstream, body, headers), messages, id, client_id)
+                Exchange::legacy(self.post(upstream, body, &headers), messages, id, client_id)
             }
         };
         Ok(exchange.mending(mends))
@@ -396,7 +396,7 @@ impl Leg {
         let LegLink::Streamable { other, .. } = &self.link else { return Err(Fault::SessionLost) };
         let listening = other.clone().listening();
         let headers = vec![(LAST_EVENT_ID, event.clone())];
-        let sending = upstream.send(&self.http, &listening, Method::GET, Bytes::new(), headers);
+        let sending = upstream.send(&self.http, &listening, &Method::GET, Bytes::new(), &headers);
         Ok(Exchange::streamable(sending, id, client_id, SessionUse::Again))
     }
 
@@ -407,7 +407,7 @@ impl Leg {
         body: Bytes,
         limit: Duration,
     ) -> Result<(), Fault> {
-        let response = within(limit, self.post(upstream, body, Vec::new())).await??;
+        let response = within(limit, self.post(upstream, body, &[])).await??;
         let status = response.status();
         response.into_body().release().await;
         if status.is_success() { Ok(()) } else { Err(Fault::Status(status)) }
@@ -425,8 +425,7 @@ impl Leg {
     pub(crate) async fn listen(&self, upstream: &Upstream) -> Result<Option<Exchange>, Fault> {
         let LegLink::Streamable { other, .. } = &self.link else { return Ok(None) };
         let listening = other.clone().listening();
-        let mut sending =
-            upstream.send(&self.http, &listening, Method::GET, Bytes::new(), Vec::new());
+        let mut sending = upstream.send(&self.http, &listening, &Method::GET, Bytes::new(), &[]);
         let Ok(response) = timeout(HEAD, &mut sending).await else {
             return Ok(Some(Exchange::streamable(sending, 0, Bytes::new(), SessionUse::None)));
         };
@@ -453,13 +452,13 @@ impl Leg {
         &self,
         upstream: &Upstream,
         body: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: &[(HeaderName, HeaderValue)],
     ) -> Sending {
         let template = match &self.link {
             LegLink::Streamable { post, .. } | LegLink::Modern { post } => post,
             LegLink::Sse(stream) => &stream.post,
         };
-        upstream.send(&self.http, template, Method::POST, body, headers)
+        upstream.send(&self.http, template, &Method::POST, body, headers)
     }
 }
 

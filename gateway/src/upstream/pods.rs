@@ -88,7 +88,7 @@ impl Pods {
     fn way(&self, address: SocketAddr, connector: &Connector) -> Way {
         let (name, failed) = (self.name.clone(), AtomicBool::new(false));
         let pod = Arc::new(Pod { address, name, failed });
-        Way { client: HttpClient::new(connector.to_pod(pod.clone())), pod }
+        Way { client: HttpClient::new(&connector.to_pod(pod.clone())), pod }
     }
 
     /// Closes idle connections, and forgets pods that no leg is with.

@@ -88,7 +88,7 @@ impl EventStream {
         let entry = upstream.entry();
         let base = &upstream.endpoint.sse;
         let listen = upstream.template(base).listening();
-        let sending = upstream.send(http, &listen, Method::GET, Bytes::new(), Vec::new());
+        let sending = upstream.send(http, &listen, &Method::GET, Bytes::new(), &[]);
         let response = within(entry.timeouts.request, sending).await??;
         if !response.status().is_success() {
             return Err(Fault::Status(response.status()));

@@ -29,7 +29,7 @@ async fn stage() -> Stage {
         address: Some(address.ip()),
         authorities: None,
     };
-    let client = HttpClient::new(Connector::new(&endpoint, Egress::unknown(), LIMIT));
+    let client = HttpClient::new(&Connector::new(&endpoint, Egress::unknown(), LIMIT));
     Stage { listener, client, template: Template::new(&url, None).posting() }
 }
 
