@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::upstream::Upstream;
-use crate::worker::Shared;
+use crate::worker::{Local, Shared};
 
 /// How long a request that comes before the table waits for it.
 const HOLD: Duration = Duration::from_secs(5);
@@ -54,8 +54,8 @@ pub(crate) struct Published {
 
 impl Published {
     /// The connections to a server.
-    pub(crate) fn upstream(&self, server: &ServerEntry) -> Option<&Shared<Upstream>> {
-        self.upstreams.get(&Named(&server.namespace, &server.name))
+    pub(crate) fn upstream(&self, server: &ServerEntry) -> Option<&Local<Upstream>> {
+        self.upstreams.get(&Named(&server.namespace, &server.name)).map(|upstream| upstream.here())
     }
 }
 

@@ -52,53 +52,33 @@ impl<T> PerWorker<T> {
     }
 }
 
-/// A hold on something that all workers share, which is counted by one of them alone.
-#[derive(Debug)]
-pub(crate) struct Local<T>(Arc<Share<T>>);
+/// Stands for this worker's.
+impl<T> Deref for PerWorker<T> {
+    type Target = T;
 
-/// What that worker has of what all share.
-#[derive(Debug)]
-struct Share<T>(Arc<T>);
-
-impl<T> Clone for Local<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Deref for Local<T> {
-    type Target = Arc<T>;
-
-    fn deref(&self) -> &Arc<T> {
-        &self.0.0
-    }
-}
-
-/// Something that all workers share, held by each.
-#[derive(Debug)]
-pub(crate) struct Shared<T>(Arc<PerWorker<Local<T>>>);
-
-impl<T> Shared<T> {
-    pub(crate) fn new(shared: &Arc<T>) -> Self {
-        Self(Arc::new(PerWorker::new(|| Local(Arc::new(Share(shared.clone()))))))
-    }
-
-    /// This worker's hold.
-    pub(crate) fn here(&self) -> &Local<T> {
-        self.0.here()
-    }
-}
-
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Deref for Shared<T> {
-    type Target = Arc<T>;
-
-    fn deref(&self) -> &Arc<T> {
+    fn deref(&self) -> &T {
         self.here()
     }
+}
+
+/// What one worker has of what all share.
+#[derive(Debug)]
+pub(crate) struct Share<T>(Arc<T>);
+
+impl<T> Deref for Share<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.0
+    }
+}
+
+/// A hold on something that all workers share, which is counted by one of them alone.
+pub(crate) type Local<T> = Arc<Share<T>>;
+
+/// Something that all workers share, held by each.
+pub(crate) type Shared<T> = Arc<PerWorker<Local<T>>>;
+
+pub(crate) fn shared<T>(all: &Arc<T>) -> Shared<T> {
+    Arc::new(PerWorker::new(|| Arc::new(Share(all.clone()))))
 }

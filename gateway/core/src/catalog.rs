@@ -160,8 +160,7 @@ impl Catalog {
         server_info: Option<Json<'_>>,
     ) {
         let keep = |raw: Option<Json<'_>>| {
-            raw.filter(|raw| raw.get() != "null")
-                .map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
+            raw.filter(|raw| !raw.is_null()).map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
         };
         self.advertised = capabilities.map(Advertised::read).unwrap_or_default();
         self.capabilities = keep(capabilities);

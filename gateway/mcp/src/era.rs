@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use crate::json::Json;
 use memchr::memmem::Finder;
 use serde::Deserialize;
+
+use crate::json::Json;
 
 /// The first revision without `initialize`.
 const FIRST_MODERN: &str = "2026-07-28";

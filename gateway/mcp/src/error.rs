@@ -1,9 +1,9 @@
 //! JSON-RPC error codes and answers. Performs no I/O.
 
-use crate::json::Json;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::json::Json;
 use crate::modern::SUPPORTED;
 use crate::object::{Change, change, member, raw};
 use crate::splice::Edit;

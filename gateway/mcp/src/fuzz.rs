@@ -3,11 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::json::Json;
 use bytes::Bytes;
 
 use crate::header::{self, Headers, ParamHeaders};
-use crate::json::MAX_DEPTH;
+use crate::json::{Json, MAX_DEPTH};
 use crate::message::{Message, Outcome};
 use crate::modern::{Envelope, Meta, VERSION, envelope_edits, strip_edits};
 use crate::object::{entries, raw};

@@ -6,12 +6,11 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use crate::object::{entries, raw};
+use crate::json::Json;
 use crate::tool::text;
 
 pub use param::{InvalidHeader, ParamHeaders};
@@ -113,7 +112,7 @@ pub fn name_member(method: &str) -> Option<&'static str> {
 /// The raw value of the body that `Mcp-Name` repeats, if the method has one and the params too.
 pub fn expected_name<'a>(method: &str, params: Option<Json<'a>>) -> Option<Json<'a>> {
     let member = name_member(method)?;
-    entries(params?.get()).find(|entry| entry.is(member)).and_then(|entry| raw(entry.value()))
+    params?.member(member)
 }
 
 /// Checks the standard headers of a modern request against its body: its method, the revision that its

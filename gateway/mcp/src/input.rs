@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::json::Json;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::json::Json;
 use crate::members::members;
 use crate::modern::quoted;
-use crate::object::{Change, change, elements, entries, member, raw, unescape};
+use crate::object::{Change, change, elements, entries, member, unescape};
 use crate::splice::{Edit, splice};
 use crate::tool::text;
 
@@ -119,12 +119,13 @@ fn map<'a>(
     name: &str,
 ) -> Result<Vec<(Cow<'a, str>, Json<'a>)>, InputError> {
     let Some(object) = object.filter(given) else { return Ok(Vec::new()) };
-    if !object.get().starts_with('{') {
+    if !object.is_object() {
         return Err(InputError::shape(&format!("`{name}` must be an object")));
     }
     let mut map: Vec<(Cow<'a, str>, Json<'a>)> = Vec::new();
     for entry in entries(object.get()) {
-        let (Some(key), Some(value)) = (entry.name(), raw(entry.value())) else { continue };
+        let Some(key) = entry.name() else { continue };
+        let value = Json::part(entry.value());
         if map.len() >= MAX_REQUESTS {
             return Err(InputError::TooMany);
         }
@@ -136,8 +137,8 @@ fn map<'a>(
     Ok(map)
 }
 
-fn given(raw: &Json<'_>) -> bool {
-    raw.get() != "null"
+fn given(json: &Json<'_>) -> bool {
+    !json.is_null()
 }
 
 /// The request that asks a legacy client for one input. `id` is JSON text.
@@ -228,7 +229,7 @@ pub fn url_elicitations(error: Json<'_>) -> Result<Vec<InputRequest<'_>>, InputE
         }
         let key = format!("url-{at}").into();
         let method = "elicitation/create".into();
-        requests.push(InputRequest { key, method, params: raw(elicitation) });
+        requests.push(InputRequest { key, method, params: Some(Json::part(elicitation)) });
     }
     Ok(requests)
 }

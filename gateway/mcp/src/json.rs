@@ -7,12 +7,12 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::object::{elements, entries};
+use crate::object::entries;
 
 mod read;
 
-pub(crate) use read::end_of_string;
-use read::{Reader, is_space};
+use read::Reader;
+pub(crate) use read::{end_of_string, is_space};
 
 /// Deepest nesting of objects and arrays that is accepted.
 ///
@@ -77,11 +77,6 @@ impl<'a> Json<'a> {
     /// Whether it is an object.
     pub fn is_object(self) -> bool {
         self.0.starts_with('{')
-    }
-
-    /// The elements of an array, in order. Values of other kinds have none.
-    pub fn elements(self) -> impl Iterator<Item = Self> {
-        elements(self.0).map(Self)
     }
 
     /// The value of the first member of an object that is called `name`.

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
 
 /// What we read of a client's `initialize`.
 #[derive(Debug, Deserialize)]

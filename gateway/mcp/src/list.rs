@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use serde::de::Error;
 
+use crate::json::Json;
 use crate::members::members;
 use crate::tool::text;
 
@@ -50,9 +50,9 @@ impl List {
 /// # Errors
 /// It is no string, or there are keys that another parser could take for others: see [`members`].
 pub fn cursor(params: Option<Json<'_>>) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
-    let Some(params) = params.filter(|params| params.get() != "null") else { return Ok(None) };
+    let Some(params) = params.filter(|params| !params.is_null()) else { return Ok(None) };
     let [cursor, _] = members(params, &["cursor", "_meta"])?;
-    match cursor.filter(|cursor| cursor.get() != "null") {
+    match cursor.filter(|cursor| !cursor.is_null()) {
         None => Ok(None),
         Some(cursor) => match text(cursor) {
             Some(cursor) => Ok(Some(cursor)),

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
 
+use crate::json::Json;
 use crate::members::members;
 use crate::object::{member, unescape};
 use crate::tool::text;

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
 
+use crate::json::Json;
 use crate::members::members;
 use crate::object::{Change, change, entries, raw, unescape};
 use crate::splice::{Edit, splice};
@@ -101,8 +101,8 @@ impl<'a> Meta<'a> {
     }
 }
 
-fn given(raw: &Json<'_>) -> bool {
-    raw.get() != "null"
+fn given(json: &Json<'_>) -> bool {
+    !json.is_null()
 }
 
 fn string<'a>(

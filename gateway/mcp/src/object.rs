@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::json::Json;
 
-use crate::json::end_of_string;
+use crate::json::{end_of_string, is_space};
 use crate::splice::{Edit, offset_in};
 
 /// One member of an object, as it stands.
@@ -260,10 +260,6 @@ pub(crate) fn unescape(json: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(inner));
     }
     serde_json::from_str::<String>(json).ok().map(Cow::Owned)
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 #[cfg(test)]

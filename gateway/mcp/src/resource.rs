@@ -1,8 +1,8 @@
 //! Resources on the wire. Performs no I/O.
 
-use crate::json::Json;
 use serde::de::Error;
 
+use crate::json::Json;
 use crate::members::members;
 
 /// What we read of the parameters of `resources/read`, `resources/subscribe`, `resources/unsubscribe`

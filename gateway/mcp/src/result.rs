@@ -51,7 +51,7 @@ pub fn result_type(result: Json<'_>) -> ResultType {
     }
     // What another parser could read otherwise is no kind that we know.
     let Ok([kind]) = members(result, &["resultType"]) else { return ResultType::Other };
-    let Some(kind) = kind.filter(|kind| kind.get() != "null") else { return ResultType::Complete };
+    let Some(kind) = kind.filter(|kind| !kind.is_null()) else { return ResultType::Complete };
     text(kind).map_or(ResultType::Other, |name| ResultType::of(&name))
 }
 

@@ -9,8 +9,9 @@
 
 use std::collections::VecDeque;
 
-use crate::json::Json;
 use bytes::{Buf, Bytes, BytesMut};
+
+use crate::json::{Json, is_space};
 
 pub use error::ScanError;
 
@@ -559,10 +560,6 @@ fn not_an_object(byte: u8) -> Option<&'static str> {
         b'n' => Some("null"),
         _ => None,
     }
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// Whether a byte may stand in a number or a literal.

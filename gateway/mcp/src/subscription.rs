@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
+use crate::json::Json;
 use crate::list::List;
 use crate::members::members;
 use crate::modern::{SUBSCRIPTION_ID, request_meta_edits};

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::Json;
 
-use crate::object::{elements, member, raw};
+use crate::object::{elements, member};
 use crate::result::{ResultType, result_type};
 
 /// The extension's name in capabilities.
@@ -69,7 +69,7 @@ fn mentioned(value: Option<Json<'_>>) -> Option<&str> {
 fn with_related<'a>(mut ids: Vec<&'a str>, text: &'a str) -> Vec<Json<'a>> {
     let related = member(text, "_meta").and_then(|meta| member(meta, RELATED_TASK));
     ids.extend(related.and_then(|task| member(task, "taskId")));
-    ids.into_iter().filter_map(raw).collect()
+    ids.into_iter().map(Json::part).collect()
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use serde::Deserialize;
 use serde::de::Error;
 
 use crate::Id;
+use crate::json::Json;
 use crate::members::members;
 use crate::object::unescape;
 
@@ -27,7 +27,7 @@ impl<'a> CallParams<'a> {
     pub fn parse(params: Json<'a>) -> Result<Self, serde_json::Error> {
         let [name, _, meta] = members(params, &["name", "arguments", "_meta"])?;
         let name = name.ok_or_else(|| serde_json::Error::missing_field("name"))?;
-        let given = |raw: &Json<'_>| raw.get() != "null";
+        let given = |json: &Json<'_>| !json.is_null();
         let progress_token = match meta.filter(given) {
             Some(meta) => {
                 let [token] = members(meta, &["progressToken"])?;

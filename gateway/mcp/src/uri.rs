@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::Json;
 
-use crate::object::{elements, member, raw, unescape};
+use crate::object::{elements, member, unescape};
 
 /// All raw URIs in the `result` of a request with this method, or in the params of a notification with
 /// it, in order. One search, if there are none.
@@ -80,7 +80,7 @@ fn in_tool<'a>(tool: &'a str, found: &mut Vec<&'a str>) {
 }
 
 fn strings<'a>(found: &[&'a str]) -> Vec<Json<'a>> {
-    found.iter().filter(|uri| uri.starts_with('"')).filter_map(|uri| raw(uri)).collect()
+    found.iter().filter(|uri| uri.starts_with('"')).map(|uri| Json::part(uri)).collect()
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub(super) fn dispatch<'a>(asked: &Asked<'_>, asker: Asker<'a>, app: &Downstream
         let replayable = routed.is_replayable();
         return Reply::Away(Box::new(Away { pod, asker, replayable }));
     }
-    match route::start(asked, asker, routed, upstream.here(), app) {
+    match route::start(asked, asker, routed, upstream, app) {
         Ok(call) => Reply::Call(Box::new(call)),
         Err(refusal) => Reply::Now(refusal),
     }

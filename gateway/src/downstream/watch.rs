@@ -13,7 +13,7 @@ use super::dispatch::{Asked, Asker, refuse, result};
 use super::route::{self, Routed};
 use crate::table::id_of;
 use crate::upstream::{ClientKey, Ear, Subject, Upstream, Watched};
-use crate::worker::Shared;
+use crate::worker::Local;
 
 /// What comes of it.
 pub(super) enum Subscribing<'a> {
@@ -75,7 +75,7 @@ pub(super) fn unsubscribe<'a>(
             let upstream = published.upstream(routed.server());
             let key = ClientKey::new(asker.principal, &asker.client);
             // Only a server that was told has to be told again.
-            let was_told = |upstream: &Shared<Upstream>| {
+            let was_told = |upstream: &Local<Upstream>| {
                 upstream.leg_of(&key).is_some() || route::elsewhere(upstream, asker, app).is_some()
             };
             if upstream.is_some_and(was_told) {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Egress, Newswire, Upstream, supervisor};
 use crate::table::{Changes, ServerId, Upstreams};
 use crate::telemetry::Telemetry;
-use crate::worker::Shared;
+use crate::worker::shared;
 
 /// All servers of the table.
 pub(crate) struct Pool {
@@ -51,8 +51,8 @@ impl Pool {
                 (_, Some(entry)) => {
                     let started = self.start(entry);
                     // The map is copied once for a table, and only if servers come or go.
-                    let old = Arc::make_mut(&mut self.upstreams)
-                        .insert(id.clone(), Shared::new(&started));
+                    let old =
+                        Arc::make_mut(&mut self.upstreams).insert(id.clone(), shared(&started));
                     if let Some(old) = old {
                         old.stop.cancel();
                     }

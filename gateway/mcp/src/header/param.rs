@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::json::Json;
 use thiserror::Error;
 
 use super::{HeaderError, PARAM_PREFIX, Undecodable, decode, encode};
-use crate::json::MAX_DEPTH;
+use crate::json::{Json, MAX_DEPTH};
 use crate::object::{Entry, elements, entries, member, unescape};
 
 /// The `Mcp-Param-*` headers of one tool.

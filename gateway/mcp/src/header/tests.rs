@@ -1,9 +1,9 @@
 //! Behaviour of the header rules, after the test cases of SEP-2243.
 
-use crate::json::Json;
 use proptest::prelude::*;
 
 use super::*;
+use crate::json::Json;
 
 fn raw_of(text: &str) -> Json<'_> {
     serde_json::from_str(text).unwrap()

@@ -2,7 +2,7 @@
 
 use super::{MAX_DEPTH, NotJson};
 
-pub(super) const fn is_space(byte: u8) -> bool {
+pub(crate) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
