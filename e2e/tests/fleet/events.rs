@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use e2e::{
     Span,
     cluster::{
@@ -251,37 +251,39 @@ impl Event {
 
     /// Nobody loses a session, but for the SDK that ends its own when a call breaks off. What was planned costs nothing else
     /// either; what was not costs the calls that were under way.
-    pub(crate) fn judge(self, kind: &Kind, toll: &Toll) {
+    pub(crate) fn judge(self, kind: &Kind, toll: &Toll) -> Result<()> {
         if !kind.stays {
-            return;
+            return Ok(());
         }
         let Toll { calling, lost, deaf, failed, excuse, .. } = toll;
         let of = format!("{}, {}", self.name(), kind.name);
-        assert!(lost.is_empty() || kind.ends_at_502, "{of}: {lost:#?}");
+        ensure!(lost.is_empty() || kind.ends_at_502, "{of}: lost {lost:#?}");
         let Some(most) = self.most_failed().map(|most| most.saturating_mul(*calling)) else {
-            return;
+            return Ok(());
         };
         let mut failed: Vec<&Failed> = failed.iter().collect();
         if kind.ends_at_502 {
             // Once its session is over nothing else can come of its calls.
             failed.dedup_by_key(|failed| failed.session);
-            assert!(lost.len() <= failed.len(), "{of}: who waited lost its session: {lost:#?}");
+            ensure!(lost.len() <= failed.len(), "{of}: who waited lost its session: {lost:#?}");
         }
-        assert_eq!(*deaf, 0, "{of}: they do not hear of changes");
-        assert!(failed.len() <= most, "{of}: more than {most} calls failed: {failed:#?}");
+        ensure!(*deaf == 0, "{of}: {deaf} do not hear of changes");
+        ensure!(failed.len() <= most, "{of}: more than {most} calls failed: {failed:#?}");
         failed.retain(|failed| !excuse.is_some_and(|excuse| excuse.meets(&failed.when)));
-        assert!(failed.is_empty(), "{of}: these were not under way: {failed:#?}");
+        ensure!(failed.is_empty(), "{of}: these were not under way: {failed:#?}");
+        Ok(())
     }
 
     /// What was planned lets everything under way come to its end, and what is one gateway's trouble lets a conversation go
     /// on whose model thinks meanwhile.
-    pub(crate) fn judge_flight(self, told: &Told) {
+    pub(crate) fn judge_flight(self, told: &Told) -> Result<()> {
         let planned = PLANNED.contains(&self);
         let one = matches!(self, Self::Killed | Self::Halted);
         let bound = |what: &str| planned || (one && what.starts_with("Claude"));
         let failed: Vec<_> =
             told.iter().filter(|(what, why)| bound(what) && why.is_some()).collect();
-        assert!(failed.is_empty(), "{}: {failed:#?}", self.name());
+        ensure!(failed.is_empty(), "{}: {failed:#?}", self.name());
+        Ok(())
     }
 }
 

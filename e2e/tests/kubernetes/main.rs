@@ -9,6 +9,7 @@ mod keyring;
 mod keys;
 mod network;
 mod policies;
+mod resilience;
 mod rights;
 mod servers;
 mod support;
