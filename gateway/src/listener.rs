@@ -25,7 +25,7 @@ use crate::admin::Admin;
 use crate::downstream::{self, Downstream, Response};
 use crate::peer;
 use crate::telemetry::Telemetry;
-use crate::watchdog::{Busy, Watched, watch};
+use crate::watchdog::{Busy, End, Watch, Watched};
 use crate::worker;
 
 /// Connections of all clients; as many of other gateways.
@@ -214,8 +214,9 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 }
 
 async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream>, ending: Ending) {
-    // Of the worker's own: looking at one takes a lock, which is then shared with nobody.
-    let (drain, stop) = (ending.drain.child_token(), ending.stop.child_token());
+    let Ending { drain, stop, clients } = ending;
+    let of_clients = Watch::start(End { drain, cut: Some(stop.clone()) });
+    let of_peers = Watch::start(End { drain: stop.clone(), cut: None });
     let peers = TaskTracker::new();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async {
         loop {
@@ -237,16 +238,14 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
         let downstream = downstream.clone();
         match port {
             Port::Clients => {
-                let end = End { drain: drain.clone(), cut: Some(stop.clone()) };
-                ending.clients.spawn(client(stream, place, downstream, end));
+                clients.spawn(client(stream, place, downstream, of_clients.clone()));
             }
             Port::Peers => {
                 let at = stream.local_addr().ok().map(|at| at.ip().to_canonical());
                 let answer =
                     move |request| peer::port::serve(downstream.clone(), request, peer, at);
-                let awaited = Some(ending.clients.clone());
-                let end = End { drain: stop.clone(), cut: None };
-                peers.spawn(connection(stream, place, answer, awaited, end));
+                let awaited = Some(clients.clone());
+                peers.spawn(connection(stream, place, answer, awaited, of_peers.clone()));
             }
         }
     }
@@ -258,6 +257,7 @@ async fn work(mut accepted: mpsc::Receiver<Accepted>, downstream: Arc<Downstream
 /// Serves the admin port: few connections, from this thread.
 pub(crate) async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_ADMIN));
+    let watch = Watch::start(End { drain: stop.clone(), cut: None });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -273,31 +273,14 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: 
         let _ = stream.set_nodelay(true);
         let admin = admin.clone();
         let answer = move |request| std::future::ready(admin.serve(&request));
-        let end = End { drain: stop.child_token(), cut: None };
-        tokio::spawn(connection(stream, place, answer, None, end));
+        tokio::spawn(connection(stream, place, answer, None, watch.clone()));
     }
 }
 
-/// When a connection ends.
-struct End {
-    /// It ends what it is at, and takes no more.
-    drain: CancellationToken,
-    /// What it is at is cut. Never before it drains.
-    cut: Option<CancellationToken>,
-}
-
-/// Never, if there is no token.
-async fn cancelled(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn client(stream: TcpStream, place: Place, downstream: Arc<Downstream>, end: End) {
+async fn client(stream: TcpStream, place: Place, downstream: Arc<Downstream>, watch: Arc<Watch>) {
     let local = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
     let answer = move |request| downstream::serve(downstream.clone(), request, local);
-    connection(stream, place, answer, None, end).await;
+    connection(stream, place, answer, None, watch).await;
 }
 
 /// Serves one connection, for which `place` is held. Its requests, if not it, are `awaited` in the end.
@@ -306,13 +289,14 @@ async fn connection<P, A>(
     place: P,
     answer: impl Fn(Request<Incoming>) -> A,
     awaited: Option<TaskTracker>,
-    End { drain, cut }: End,
+    watch: Arc<Watch>,
 ) where
     A: Future<Output = Response>,
 {
-    let (stream, watchdog, activity) = watch(stream);
+    let (stream, activity) = watch.over(stream);
+    let of_requests = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = Busy::new(&activity, awaited.as_ref().map(TaskTracker::token));
+        let busy = Busy::new(&of_requests, awaited.as_ref().map(TaskTracker::token));
         let has_body = !request.body().is_end_stream();
         // Mapped, not awaited by another future: that would hold it twice.
         answer(request).map(move |mut answer| {
@@ -324,28 +308,15 @@ async fn connection<P, A>(
             Ok::<_, Infallible>(answer.map(|body| Watched::new(body, busy)))
         })
     });
-    let mut connection = std::pin::pin!(
+    let connection = std::pin::pin!(
         http1::Builder::new()
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
     );
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => {
-            // Clients leave as they like: only worth a word when something is looked for.
-            if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
-            }
-        }
-        () = watchdog => {}
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = cancelled(cut.as_ref()) => {}
-                _ = connection => {}
-            }
-        }
+    let ended = activity.guard(connection, |connection| connection.graceful_shutdown()).await;
+    // Clients leave as they like: only worth a word when something is looked for.
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "connection ended");
     }
     drop(place);
 }

@@ -1,20 +1,24 @@
 //! Bounds on the time a client may keep a connection: to send a head, to read what it is sent, and
-//! to do nothing.
+//! to do nothing; and the word to connections that they have to end.
 //!
 //! hyper's own header timeout also ends idle connections, and a client that has just begun to send
-//! on one sees a reset; so one clock a connection looks at all three.
+//! on one sees a reset; so one watch looks at all three. It looks at all connections of a port, so
+//! that none has a timer of its own, and none looks at a clock: time is counted in the watch's rounds.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// To send the head of a request.
@@ -23,13 +27,129 @@ const HEAD: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// To begin another request: longer than clients and proxies keep connections.
 const IDLE: Duration = Duration::from_secs(120);
-/// How often the clock is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long a round is. Bounds hold to within one.
+const ROUND: Duration = Duration::from_secs(5);
+/// What is written in one piece: more than heads and answers of most calls take.
+const SMALL: usize = 1024;
 
-/// What a connection is at, in milliseconds since it began; 0 is never.
+/// What the connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Order {
+    Serve,
+    /// End what it is at, and take no more.
+    Drain,
+    /// End now.
+    Cut,
+}
+
+/// When the connections of a watch end.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// They end what they are at, and take no more.
+    pub(crate) drain: CancellationToken,
+    /// What they are at is cut.
+    pub(crate) cut: Option<CancellationToken>,
+}
+
+/// Looks at connections of one thread, or of one port.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The round it is in, from 1 on.
+    round: Arc<AtomicU64>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    /// What all are told, those too who come later.
+    order: Order,
+    list: Vec<Weak<Activity>>,
+}
+
+impl Watch {
+    /// Watches until `end` cuts, or for ever.
+    pub(crate) fn start(end: End) -> Arc<Self> {
+        let watch = Arc::new(Self::new());
+        tokio::spawn(watch.clone().keep(end));
+        watch
+    }
+
+    fn new() -> Self {
+        let connections = Connections { order: Order::Serve, list: Vec::new() };
+        Self { round: Arc::new(AtomicU64::new(1)), connections: Mutex::new(connections) }
+    }
+
+    async fn keep(self: Arc<Self>, End { drain, cut }: End) {
+        let next = || async {
+            loop {
+                sleep(ROUND).await;
+                self.look();
+            }
+        };
+        drain.run_until_cancelled(next()).await;
+        self.tell(Order::Drain);
+        let Some(cut) = cut else { return next().await };
+        cut.run_until_cancelled(next()).await;
+        self.tell(Order::Cut);
+    }
+
+    /// A stream of a connection that begins, which notes what happens on it.
+    pub(crate) fn over(&self, stream: TcpStream) -> (WatchedStream, Arc<Activity>) {
+        let activity = self.begin();
+        (WatchedStream { stream, activity: activity.clone() }, activity)
+    }
+
+    fn begin(&self) -> Arc<Activity> {
+        let mut all = self.lock();
+        let now = self.round.load(Ordering::Relaxed);
+        let activity = Arc::new(Activity {
+            round: self.round.clone(),
+            head_since: AtomicU64::new(now),
+            stalled_since: AtomicU64::new(0),
+            last: AtomicU64::new(now),
+            busy: AtomicU64::new(0),
+            order: AtomicU8::new(all.order as u8),
+            task: AtomicWaker::new(),
+        });
+        let list = &mut all.list;
+        if list.len() == list.capacity() {
+            // Those that ended since the last round make room; with at least half of it left it is not
+            // sought again soon.
+            list.retain(|one| one.strong_count() > 0);
+            list.reserve(list.len());
+        }
+        list.push(Arc::downgrade(&activity));
+        activity
+    }
+
+    /// A round is over.
+    fn look(&self) {
+        self.round.fetch_add(1, Ordering::Relaxed);
+        self.lock().list.retain(|one| {
+            let Some(activity) = one.upgrade() else { return false };
+            if activity.is_overdue() {
+                activity.tell(Order::Cut);
+            }
+            true
+        });
+    }
+
+    fn tell(&self, order: Order) {
+        let mut all = self.lock();
+        all.order = order;
+        all.list.iter().filter_map(Weak::upgrade).for_each(|activity| activity.tell(order));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection is at. Times are rounds of the watch; 0 is never.
 #[derive(Debug)]
 pub(crate) struct Activity {
-    began: Instant,
+    round: Arc<AtomicU64>,
     /// The first byte of a head that is not complete.
     head_since: AtomicU64,
     /// Bytes have waited for the client since then.
@@ -38,15 +158,18 @@ pub(crate) struct Activity {
     last: AtomicU64,
     /// Requests under way.
     busy: AtomicU64,
+    order: AtomicU8,
+    task: AtomicWaker,
 }
 
 impl Activity {
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        self.round.load(Ordering::Relaxed)
     }
 
+    /// More rounds have passed than are in the limit.
     fn over(&self, since: u64, limit: Duration) -> bool {
-        since != 0 && self.now().saturating_sub(since) > limit.as_millis() as u64
+        since != 0 && self.now().saturating_sub(since) > limit.as_secs() / ROUND.as_secs()
     }
 
     fn is_overdue(&self) -> bool {
@@ -54,6 +177,40 @@ impl Activity {
         self.over(self.stalled_since.load(Ordering::Relaxed), STALL)
             || (!busy && self.over(self.head_since.load(Ordering::Relaxed), HEAD))
             || (!busy && self.over(self.last.load(Ordering::Relaxed), IDLE))
+    }
+
+    fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::Relaxed);
+        self.task.wake();
+    }
+
+    /// Polls a connection until it ends or is cut, and makes it drain when it is told to.
+    pub(crate) async fn guard<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        drain: impl Fn(Pin<&mut C>),
+    ) -> Option<C::Output> {
+        let mut known = None;
+        poll_fn(|cx| {
+            loop {
+                let order = self.order.load(Ordering::Relaxed);
+                if known == Some(order) {
+                    break;
+                }
+                // Only now: a connection stays with its task, and what is told takes the waker with it. Then once
+                // more, for what was told meanwhile.
+                self.task.register(cx.waker());
+                known = Some(order);
+                if order == Order::Cut as u8 {
+                    return Poll::Ready(None);
+                }
+                if order == Order::Drain as u8 {
+                    drain(connection.as_mut());
+                }
+            }
+            connection.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 }
 
@@ -78,27 +235,6 @@ impl Drop for Busy {
         self.activity.busy.fetch_sub(1, Ordering::Relaxed);
         self.activity.last.store(self.activity.now(), Ordering::Relaxed);
     }
-}
-
-/// A stream that notes what happens on it, and a future that ends when it is overdue.
-pub(crate) fn watch(
-    stream: TcpStream,
-) -> (WatchedStream, impl Future<Output = ()> + Send, Arc<Activity>) {
-    let activity = Arc::new(Activity {
-        began: Instant::now(),
-        head_since: AtomicU64::new(1),
-        stalled_since: AtomicU64::new(0),
-        last: AtomicU64::new(1),
-        busy: AtomicU64::new(0),
-    });
-    let watched = WatchedStream { stream, activity: activity.clone() };
-    let clock = activity.clone();
-    let overdue = async move {
-        while !clock.is_overdue() {
-            sleep(LOOK).await;
-        }
-    };
-    (watched, overdue, activity)
 }
 
 /// A connection under watch.
@@ -160,7 +296,12 @@ impl AsyncWrite for WatchedStream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bytes);
+        let stream = Pin::new(&mut this.stream);
+        let mut together = [0; SMALL];
+        let result = match gather(bytes, &mut together) {
+            Some(together) => stream.poll_write(cx, together),
+            None => stream.poll_write_vectored(cx, bytes),
+        };
         this.wrote(result)
     }
 
@@ -175,6 +316,17 @@ impl AsyncWrite for WatchedStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
+}
+
+/// Copies all that is to be written if it fits: for the head and the body of a small answer that costs
+/// less than to have the kernel gather them.
+fn gather<'a>(bytes: &[io::IoSlice<'_>], into: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for part in bytes {
+        into.get_mut(end..end + part.len())?.copy_from_slice(part);
+        end += part.len();
+    }
+    into.get(..end)
 }
 
 /// A body that keeps its connection busy until it is sent.
@@ -213,44 +365,92 @@ impl<B: Body + Unpin> Body for Watched<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::advance;
 
-    fn connection() -> Arc<Activity> {
-        Arc::new(Activity {
-            began: Instant::now(),
-            head_since: AtomicU64::new(0),
-            stalled_since: AtomicU64::new(0),
-            last: AtomicU64::new(1),
-            busy: AtomicU64::new(0),
-        })
+    fn rounds(watch: &Watch, time: Duration) {
+        (0..time.as_secs() / ROUND.as_secs()).for_each(|_| watch.look());
     }
 
-    const MOMENT: Duration = Duration::from_millis(2);
+    fn is_told(activity: &Activity, order: Order) -> bool {
+        activity.order.load(Ordering::Relaxed) >= order as u8
+    }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_take_what_it_is_sent_is_given_up_even_while_busy() {
-        let activity = connection();
+    #[test]
+    fn who_does_not_take_what_it_is_sent_is_given_up_even_while_busy() {
+        let watch = Watch::new();
+        let activity = watch.begin();
         let _busy = Busy::new(&activity, None);
-        advance(IDLE * 2).await;
-        assert!(!activity.is_overdue(), "an open stream on which nothing is said");
+        rounds(&watch, IDLE * 2);
+        assert!(!is_told(&activity, Order::Cut), "an open stream on which nothing is said");
 
         activity.stalled_since.store(activity.now(), Ordering::Relaxed);
-        advance(STALL).await;
-        assert!(!activity.is_overdue());
-        advance(MOMENT).await;
-        assert!(activity.is_overdue());
+        rounds(&watch, STALL);
+        assert!(!is_told(&activity, Order::Cut));
+        watch.look();
+        assert!(is_told(&activity, Order::Cut));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_head_has_its_time_and_idleness_too() {
-        let activity = connection();
-        activity.head_since.store(activity.now(), Ordering::Relaxed);
-        advance(HEAD + MOMENT).await;
-        assert!(activity.is_overdue());
+    #[test]
+    fn a_head_has_its_time_and_idleness_too() {
+        let watch = Watch::new();
+        let slow = watch.begin();
+        rounds(&watch, HEAD);
+        assert!(!is_told(&slow, Order::Cut));
+        watch.look();
+        assert!(is_told(&slow, Order::Cut));
 
-        drop(Busy::new(&activity, None));
-        assert!(!activity.is_overdue(), "the head came");
-        advance(IDLE + MOMENT).await;
-        assert!(activity.is_overdue());
+        let idle = watch.begin();
+        drop(Busy::new(&idle, None));
+        rounds(&watch, IDLE);
+        assert!(!is_told(&idle, Order::Cut), "the head came");
+        watch.look();
+        assert!(is_told(&idle, Order::Cut));
+    }
+
+    #[test]
+    fn who_ended_is_forgotten_and_who_comes_late_is_told() {
+        let watch = Watch::new();
+        let gone: Vec<_> = (0..1000).map(|_| watch.begin()).collect();
+        drop(gone);
+        let stays = watch.begin();
+        for _ in 0..10_000 {
+            watch.begin();
+        }
+        assert!(watch.lock().list.capacity() < 5000, "room is made of those that ended");
+        watch.look();
+        assert_eq!(watch.lock().list.len(), 1);
+
+        watch.tell(Order::Drain);
+        assert!(is_told(&stays, Order::Drain) && !is_told(&stays, Order::Cut));
+        assert!(is_told(&watch.begin(), Order::Drain));
+    }
+
+    #[test]
+    fn small_parts_are_written_as_one() {
+        let mut room = [0; SMALL];
+        let (most, more) = (vec![1; SMALL - 3], vec![1; SMALL - 2]);
+        let slices = |last| [&b"ab"[..], b"", b"c", last].map(io::IoSlice::new);
+        assert_eq!(gather(&slices(b"d"), &mut room), Some(&b"abcd"[..]));
+        assert_eq!(gather(&slices(&most), &mut room).map(<[u8]>::len), Some(SMALL));
+        assert_eq!(gather(&slices(&more), &mut room), None);
+    }
+
+    #[tokio::test]
+    async fn an_order_reaches_a_connection_that_waits() {
+        let watch = Arc::new(Watch::new());
+        let activity = watch.begin();
+        let drained = Arc::new(AtomicU64::new(0));
+        let (order, count) = (watch.clone(), drained.clone());
+        let guarded = tokio::spawn(async move {
+            let connection = std::pin::pin!(std::future::pending::<()>());
+            let drain = |_: Pin<&mut _>| _ = count.fetch_add(1, Ordering::Relaxed);
+            activity.guard(connection, drain).await
+        });
+        tokio::task::yield_now().await;
+        order.tell(Order::Drain);
+        tokio::task::yield_now().await;
+        assert_eq!(drained.load(Ordering::Relaxed), 1);
+        order.tell(Order::Cut);
+        assert_eq!(guarded.await.unwrap(), None);
+        assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 }

@@ -256,10 +256,20 @@ fn end_of_nested(bytes: &[u8], mut at: usize) -> Option<usize> {
 /// The text of a JSON string; `None` when `json` is not one.
 pub(crate) fn unescape(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+    if !has_escape(inner.as_bytes()) {
         return Some(Cow::Borrowed(inner));
     }
     serde_json::from_str::<String>(json).ok().map(Cow::Owned)
+}
+
+/// Names and methods are short, and a look at each byte is then over before memchr has begun.
+fn has_escape(text: &[u8]) -> bool {
+    const SHORT: usize = 32;
+    if text.len() < SHORT {
+        text.contains(&b'\\')
+    } else {
+        memchr::memchr(b'\\', text).is_some()
+    }
 }
 
 #[cfg(test)]
