@@ -7,9 +7,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# Kernels for aarch64 have pages of 4, 16 or 64 KiB; jemalloc takes up to what it was built for.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked \
+    if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
+    && cargo build --release --locked \
         --package gateway --bin fairway-gateway \
         --package operator --bin fairway-operator \
         --package server-everything --bin server-everything \
