@@ -16,6 +16,8 @@ pub(crate) const READY: &str = "Ready";
 
 /// What becomes of an invalid version.
 pub(crate) const LAST_GOOD: &str = "the last good version stays in force";
+/// Why a server is not ready with which all else is well: the one reason that no other condition has.
+pub(crate) const CIRCUIT_OPEN: &str = "CircuitOpen";
 
 /// Whether something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

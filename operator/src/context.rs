@@ -135,7 +135,8 @@ impl Context {
 fn is_news(condition: &Condition) -> bool {
     match (condition.type_.as_str(), condition.status.as_str()) {
         (conditions::READY, "True") => true,
-        (conditions::READY, _) => false,
+        // It repeats another condition, but for this.
+        (conditions::READY, _) => condition.reason == conditions::CIRCUIT_OPEN,
         (_, "False") => !matches!(&*condition.reason, "Pending" | "NotAccepted" | "Starting"),
         _ => false,
     }

@@ -1,7 +1,7 @@
 //! A server whose calls come to nothing is left alone for a while, which is told to all who ask.
 
 use e2e::cluster::{Program, Release, release::until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{MINUTE, wire::Caller};
 
@@ -31,11 +31,12 @@ async fn a_server_that_fails_is_not_called_for_a_while_and_says_so() {
     assert!(refused.text.contains("is not called for now"), "{refused:?}");
     let told = team.wait_reason("mcpserver", "tools", "Ready", "CircuitOpen").await.unwrap();
     assert!(told.contains("sent nothing for 1 s"), "{told}");
-    let events = team.namespace().kubectl(&["get", "events", "--output=json"]).await.unwrap();
-    let events: Value = serde_json::from_str(&events).unwrap();
-    let reasons: Vec<_> =
-        events["items"].as_array().unwrap().iter().map(|e| &e["reason"]).collect();
-    assert!(reasons.iter().any(|reason| *reason == "CircuitOpen"), "{reasons:?}");
+    let event = || async {
+        let reasons = ["get", "events", "--output=jsonpath={.items[*].reason}"];
+        let reasons = team.namespace().kubectl(&reasons).await?;
+        Ok(reasons.split_whitespace().any(|reason| reason == "CircuitOpen"))
+    };
+    until("an event", MINUTE, event).await.unwrap();
 
     let again = || async {
         let echo = caller.call("tools_echo", json!({"message": "there"})).await?;

@@ -265,11 +265,7 @@ pub(crate) fn unescape(json: &str) -> Option<Cow<'_, str>> {
 /// Names and methods are short, and a look at each byte is then over before memchr has begun.
 fn has_escape(text: &[u8]) -> bool {
     const SHORT: usize = 32;
-    if text.len() < SHORT {
-        text.contains(&b'\\')
-    } else {
-        memchr::memchr(b'\\', text).is_some()
-    }
+    if text.len() < SHORT { text.contains(&b'\\') } else { memchr::memchr(b'\\', text).is_some() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use super::apply::Applied;
 use super::observe::{Observed, agreed};
 use super::verify::{ACCEPT, unaccepted};
 use crate::conditions::{
-    ACCEPTED, AVAILABLE, Holds, PROGRAMMED, READY, VERIFIED, Verdict, conditions, ready,
+    ACCEPTED, AVAILABLE, CIRCUIT_OPEN, Holds, PROGRAMMED, READY, VERIFIED, Verdict, conditions,
+    ready,
 };
 use crate::context::{Context, resync};
 use crate::control::Action;
@@ -124,7 +125,7 @@ fn called(observed: &Observed, ready: Verdict) -> Verdict {
         Some(format!("{} does not pass calls on to it for now, because {why}", view.pod))
     });
     match tripped {
-        Some(message) if ready.holds == Holds::Yes => Verdict::no("CircuitOpen", message),
+        Some(message) if ready.holds == Holds::Yes => Verdict::no(CIRCUIT_OPEN, message),
         _ => ready,
     }
 }
