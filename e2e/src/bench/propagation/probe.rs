@@ -41,13 +41,7 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) async fn to(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the sender.
-        tokio::spawn(connection);
-        Ok(Self { address, sender })
+        Ok(Self { address, sender: connect(address).await? })
     }
 
     /// Calls a tool that takes a `message`, without a session.
@@ -61,7 +55,10 @@ impl Probe {
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header("X-Api-Key", key)
             .body(Full::from(body))?;
-        self.sender.ready().await?;
+        // A gateway closes the connection of who is refused.
+        if self.sender.ready().await.is_err() {
+            self.sender = connect(self.address).await?;
+        }
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
@@ -92,6 +89,15 @@ impl Probe {
             Err(_) => bail!("{tool} is still answered with {last:?}, not {wanted:?}"),
         }
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the sender.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// The runtime's own timer rounds up to milliseconds: a pause of one would be of two.
