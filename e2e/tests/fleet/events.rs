@@ -134,9 +134,8 @@ impl Event {
         let calls = join_all(traffic.into_iter().map(Traffic::stop)).await;
         let deaf = deaf(scene, groups).await?;
         let mut tolls = Vec::new();
-        for ((group, (answered, mut failed)), deaf) in groups.iter_mut().zip(calls).zip(deaf) {
-            let (lost, more_failed) = group.lost().await;
-            failed.extend(more_failed);
+        for ((group, (answered, failed)), deaf) in groups.iter_mut().zip(calls).zip(deaf) {
+            let lost = group.lost().await;
             let calling = group.calling.count();
             let sessions = group.idle.count() + calling;
             let unanswered = failed.iter().map(|failed| &*failed.reason).collect();

@@ -23,7 +23,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{
     task::JoinSet,
-    time::{Instant, interval, sleep, timeout},
+    time::{Instant, interval, timeout},
 };
 
 /// Sessions of each kind that wait, and that call: few as a test, or as many as a team has with `FAIRWAY_FLEET=team`.
@@ -42,8 +42,6 @@ const PACE: Duration = Duration::from_millis(500);
 const TOOLS: [&str; 2] = ["tools_echo", "held_echo"];
 /// How long news may take: a client that lost its stream opens one again after a second or two.
 const HEARING: Duration = Duration::from_secs(10);
-/// How long a session is asked whether it is there still: one call that fails is no session lost.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A kind of client.
 #[derive(Debug)]
@@ -118,20 +116,20 @@ impl Group {
         Ok(Self { kind, idle: open(idle).await?, calling: Arc::new(open(calling).await?) })
     }
 
-    /// Has every session call, until it is answered or has had its time: those that cannot call any more, and why, and the
-    /// calls of the others that failed.
-    pub(crate) async fn lost(&self) -> (Vec<String>, Vec<Failed>) {
-        let (mut lost, mut failed) = (Vec::new(), Vec::new());
+    /// The sessions that cannot call any more, and why.
+    pub(crate) async fn lost(&self) -> Vec<String> {
+        let mut lost = Vec::new();
         for sessions in [&self.idle, &*self.calling] {
-            let calls = (0..sessions.count()).map(|session| still_calls(sessions, session));
-            for called in join_all(calls).await {
-                match called {
-                    Ok(calls) => failed.extend(calls),
-                    Err(reason) => lost.push(reason),
+            let calls = (0..sessions.count()).map(|session| async move {
+                for tool in TOOLS {
+                    sessions.call(session, tool, json!({"message": "still here"})).await?;
                 }
-            }
+                anyhow::Ok(())
+            });
+            let failed = join_all(calls).await.into_iter().filter_map(Result::err);
+            lost.extend(failed.map(|error| format!("{error:#}")));
         }
-        (lost, failed)
+        lost
     }
 
     /// How many of the sessions that wait have no stream any more: they do not hear what they did not hear `before`.
@@ -177,25 +175,6 @@ impl Group {
         }
         Traffic { stop, answered, callers }
     }
-}
-
-/// Calls of a session that failed before it was answered; why it is over, if it never is.
-async fn still_calls(sessions: &Sessions, session: usize) -> Result<Vec<Failed>, String> {
-    let (began, mut failed) = (Instant::now(), Vec::new());
-    for tool in TOOLS {
-        loop {
-            let called = Instant::now();
-            let answer = sessions.call(session, tool, json!({"message": "still here"})).await;
-            let Err(error) = answer else { break };
-            let reason = format!("{tool}: {error:#}");
-            if began.elapsed() > PATIENCE || sessions.lost(session).is_some() {
-                return Err(reason);
-            }
-            failed.push(Failed { session, when: Span::since(called), reason });
-            sleep(PACE).await;
-        }
-    }
-    Ok(failed)
 }
 
 /// A call that failed.

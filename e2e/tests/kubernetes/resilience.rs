@@ -3,7 +3,7 @@
 use e2e::cluster::{Program, Release, release::until};
 use serde_json::json;
 
-use crate::support::{MINUTE, wire::Caller};
+use crate::support::{MINUTE, set, wire::Caller};
 
 #[tokio::test]
 async fn a_server_that_fails_is_not_called_for_a_while_and_says_so() {
@@ -12,8 +12,7 @@ async fn a_server_that_fails_is_not_called_for_a_while_and_says_so() {
     team.allow("all", "alice", &["*"]).await.unwrap();
     let key = team.key("alice", json!({"user": "alice"})).await.unwrap();
     let mut workload = team.workload("tools", release.image(Program::Everything).unwrap());
-    let slow = json!({"name": "EVERYTHING_SLOW_TOOLS", "value": "true"});
-    workload["env"].as_array_mut().unwrap().push(slow);
+    set(&mut workload, "EVERYTHING_SLOW_TOOLS", "true");
     let spec = json!({
         "workload": workload,
         "timeouts": {"request": "1s"},

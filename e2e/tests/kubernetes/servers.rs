@@ -4,7 +4,7 @@ use e2e::cluster::{Program, Release, Tenant, release::ENTRIES};
 use serde_json::{Value, json};
 
 use crate::support::{
-    MINUTE, Open, columns, everything, put_secret,
+    MINUTE, Open, columns, everything, put_secret, set,
     stub::Stub,
     traffic::Traffic,
     wire::{self, Caller},
@@ -269,12 +269,6 @@ async fn credentials_are_followed_and_never_shown() {
         assert!(!logs.contains(secret), "it stands in a log");
         assert!(!told.contains(secret), "it stands in a status or an event");
     }
-}
-
-/// Another variable of the environment.
-fn set(workload: &mut Value, name: &str, value: &str) {
-    let variables = workload["env"].as_array_mut().unwrap();
-    variables.push(json!({"name": name, "value": value}));
 }
 
 async fn pods(team: &Tenant) -> Vec<String> {

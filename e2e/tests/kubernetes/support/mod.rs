@@ -63,6 +63,12 @@ pub(crate) fn everything(prefix: &str) -> Vec<String> {
     ["add", "echo", "get_time"].map(|tool| format!("{prefix}{tool}")).into()
 }
 
+/// Gives a workload another variable of the environment.
+pub(crate) fn set(workload: &mut Value, name: &str, value: &str) {
+    let variables = workload["env"].as_array_mut().unwrap();
+    variables.push(json!({"name": name, "value": value}));
+}
+
 /// A Secret of the user's, with a key `token`.
 pub(crate) async fn put_secret(team: &Tenant, name: &str, token: &str) {
     let secret = json!({
