@@ -7,7 +7,6 @@ use futures_util::FutureExt as _;
 use gateway_core::{Account, Namespace, Principal, Scope, ServerName};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::authn::{Authenticator, Source};
@@ -15,6 +14,7 @@ use crate::call::Commons;
 use crate::client::Client;
 use crate::config::Config;
 use crate::home::Home;
+use crate::http1::Incoming;
 use crate::inflight::InFlight;
 use crate::parked::Parked;
 use crate::peer::{BodyHash, Fleet};

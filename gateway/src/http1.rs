@@ -4,16 +4,20 @@
 //! ends with CR LF, a length is digits, `chunked` stands alone, and no message has both.
 
 mod body;
+mod date;
 mod framing;
 mod head;
+mod incoming;
 mod inlet;
 mod outgoing;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use body::{Decoder, Part};
 pub(crate) use framing::Framing;
-pub(crate) use head::{Lines, ResponseHead, response};
+pub(crate) use head::{Lines, RequestHead, ResponseHead, put_line, request, response};
+pub(crate) use incoming::{BrokenOff, Incoming};
 pub(crate) use inlet::Inlet;
 pub(crate) use outgoing::Outgoing;
 
@@ -26,6 +30,10 @@ pub(crate) enum Malformed {
     Head,
     #[error("a head larger than the limit")]
     LargeHead,
+    #[error("a target that is no URL's")]
+    Target,
+    #[error("no host, or more than one")]
+    Host,
     #[error("more than one length, or one that is no number")]
     Length,
     #[error("a transfer encoding other than chunked")]

@@ -1,20 +1,13 @@
 //! The ports for clients and for other gateways: accepts connections and hands them to workers, within bounds.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use http::{HeaderValue, Request, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
@@ -22,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
-use crate::downstream::{self, Downstream, Response};
+use crate::downstream::reply::{self, Response};
+use crate::downstream::{self, Downstream};
+use crate::http1::{Incoming, Malformed, server};
 use crate::peer;
 use crate::telemetry::Telemetry;
-use crate::watchdog::{Busy, End, Watch, Watched};
+use crate::watchdog::{End, Watch};
 use crate::worker;
 
 /// Connections of all clients; as many of other gateways.
@@ -34,8 +29,6 @@ const MAX_CONNECTIONS: usize = 20_000;
 const MAX_PER_PEER: usize = 15_000;
 /// Connections to the admin port: those of a few scrapers.
 const MAX_ADMIN: usize = 64;
-/// Largest head of a request.
-const MAX_HEAD: usize = 32 * 1024;
 /// Connections that wait for a worker.
 const QUEUE: usize = 1024;
 /// After a failed accept, which is mostly a lack of file descriptors.
@@ -293,30 +286,26 @@ async fn connection<P, A>(
 ) where
     A: Future<Output = Response>,
 {
-    let (stream, activity) = watch.over(stream);
-    let of_requests = activity.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let busy = Busy::new(&of_requests, awaited.as_ref().map(TaskTracker::token));
-        let has_body = !request.body().is_end_stream();
-        // Mapped, not awaited by another future: that would hold it twice.
-        answer(request).map(move |mut answer| {
-            // Who is refused is mostly refused unread. hyper then closes without a word, and a proxy
-            // that has sent all of it would give the connection to its next client.
-            if has_body && !answer.status().is_success() {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(answer.map(|body| Watched::new(body, busy)))
-        })
-    });
-    let connection = std::pin::pin!(
-        http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = activity.guard(connection, |connection| connection.graceful_shutdown()).await;
+    let activity = watch.begin();
+    let connection =
+        std::pin::pin!(server::serve(stream, &activity, awaited.as_ref(), answer, refuse));
+    let ended = activity.guard(connection).await;
     // Clients leave as they like: only worth a word when something is looked for.
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "connection ended");
     }
     drop(place);
+}
+
+/// What is no request is told so.
+fn refuse(error: Malformed) -> Response {
+    let (status, message) = match error {
+        Malformed::LargeHead => {
+            let message =
+                format!("the head is larger than the limit of {} KiB", server::MAX_HEAD >> 10);
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+        }
+        error => (StatusCode::BAD_REQUEST, format!("this is not HTTP/1.1: {error}")),
+    };
+    reply::error(status, &message)
 }

@@ -1,22 +1,17 @@
 //! Bounds on the time a client may keep a connection: to send a head, to read what it is sent, and
 //! to do nothing; and the word to connections that they have to end.
 //!
-//! hyper's own header timeout also ends idle connections, and a client that has just begun to send
-//! on one sees a reset; so one watch looks at all three. It looks at all connections of a port, so
-//! that none has a timer of its own, and none looks at a clock: time is counted in the watch's rounds.
+//! One watch looks at all connections of a port, so that none has a timer of its own, and none looks
+//! at a clock: time is counted in the watch's rounds.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -29,8 +24,6 @@ const STALL: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(120);
 /// How long a round is. Bounds hold to within one.
 const ROUND: Duration = Duration::from_secs(5);
-/// What is written in one piece: more than heads and answers of most calls take.
-const SMALL: usize = 1024;
 
 /// What the connection is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,13 +87,8 @@ impl Watch {
         self.tell(Order::Cut);
     }
 
-    /// A stream of a connection that begins, which notes what happens on it.
-    pub(crate) fn over(&self, stream: TcpStream) -> (WatchedStream, Arc<Activity>) {
-        let activity = self.begin();
-        (WatchedStream { stream, activity: activity.clone() }, activity)
-    }
-
-    fn begin(&self) -> Arc<Activity> {
+    /// Watches a connection that begins, which notes what happens on it.
+    pub(crate) fn begin(&self) -> Arc<Activity> {
         let mut all = self.lock();
         let now = self.round.load(Ordering::Relaxed);
         let activity = Arc::new(Activity {
@@ -184,12 +172,35 @@ impl Activity {
         self.task.wake();
     }
 
-    /// Polls a connection until it ends or is cut, and makes it drain when it is told to.
-    pub(crate) async fn guard<C: Future>(
-        &self,
-        mut connection: Pin<&mut C>,
-        drain: impl Fn(Pin<&mut C>),
-    ) -> Option<C::Output> {
+    /// Bytes came.
+    pub(crate) fn came(&self) {
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// A head has begun and is not complete.
+    pub(crate) fn begins(&self) {
+        if self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Something was to be written: whether all of it was, or some.
+    pub(crate) fn wrote(&self, all: bool, some: bool) {
+        let stalled = self.stalled_since.load(Ordering::Relaxed) != 0;
+        if all && stalled {
+            self.stalled_since.store(0, Ordering::Relaxed);
+        } else if !all && (some || !stalled) {
+            self.stalled_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is to take no more requests.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.order.load(Ordering::Relaxed) >= Order::Drain as u8
+    }
+
+    /// Polls a connection until it ends or is cut, and at every order it is given.
+    pub(crate) async fn guard<C: Future>(&self, mut connection: Pin<&mut C>) -> Option<C::Output> {
         let mut known = None;
         poll_fn(|cx| {
             loop {
@@ -203,9 +214,6 @@ impl Activity {
                 known = Some(order);
                 if order == Order::Cut as u8 {
                     return Poll::Ready(None);
-                }
-                if order == Order::Drain as u8 {
-                    drain(connection.as_mut());
                 }
             }
             connection.as_mut().poll(cx).map(Some)
@@ -234,131 +242,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.activity.busy.fetch_sub(1, Ordering::Relaxed);
         self.activity.last.store(self.activity.now(), Ordering::Relaxed);
-    }
-}
-
-/// A connection under watch.
-#[derive(Debug)]
-pub(crate) struct WatchedStream {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-}
-
-impl WatchedStream {
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let stalled = &self.activity.stalled_since;
-        if result.is_pending() {
-            if stalled.load(Ordering::Relaxed) == 0 {
-                stalled.store(self.activity.now(), Ordering::Relaxed);
-            }
-        } else {
-            stalled.store(0, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl AsyncRead for WatchedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && this.activity.busy.load(Ordering::Relaxed) == 0 {
-            let now = this.activity.now();
-            this.activity.last.store(now, Ordering::Relaxed);
-            let head = &this.activity.head_since;
-            if head.load(Ordering::Relaxed) == 0 {
-                head.store(now, Ordering::Relaxed);
-            }
-        }
-        result
-    }
-}
-
-impl AsyncWrite for WatchedStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.wrote(result)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let stream = Pin::new(&mut this.stream);
-        let mut together = [0; SMALL];
-        let result = match gather(bytes, &mut together) {
-            Some(together) => stream.poll_write(cx, together),
-            None => stream.poll_write_vectored(cx, bytes),
-        };
-        this.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// Copies all that is to be written if it fits: for the head and the body of a small answer that costs
-/// less than to have the kernel gather them.
-fn gather<'a>(bytes: &[io::IoSlice<'_>], into: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
-    let mut end = 0;
-    for part in bytes {
-        into.get_mut(end..end + part.len())?.copy_from_slice(part);
-        end += part.len();
-    }
-    into.get(..end)
-}
-
-/// A body that keeps its connection busy until it is sent.
-#[derive(Debug)]
-pub(crate) struct Watched<B> {
-    body: B,
-    _busy: Busy,
-}
-
-impl<B> Watched<B> {
-    pub(crate) const fn new(body: B, busy: Busy) -> Self {
-        Self { body, _busy: busy }
-    }
-}
-
-impl<B: Body + Unpin> Body for Watched<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -424,16 +307,6 @@ mod tests {
         assert!(is_told(&watch.begin(), Order::Drain));
     }
 
-    #[test]
-    fn small_parts_are_written_as_one() {
-        let mut room = [0; SMALL];
-        let (most, more) = (vec![1; SMALL - 3], vec![1; SMALL - 2]);
-        let slices = |last| [&b"ab"[..], b"", b"c", last].map(io::IoSlice::new);
-        assert_eq!(gather(&slices(b"d"), &mut room), Some(&b"abcd"[..]));
-        assert_eq!(gather(&slices(&most), &mut room).map(<[u8]>::len), Some(SMALL));
-        assert_eq!(gather(&slices(&more), &mut room), None);
-    }
-
     #[tokio::test]
     async fn an_order_reaches_a_connection_that_waits() {
         let watch = Arc::new(Watch::new());
@@ -441,9 +314,11 @@ mod tests {
         let drained = Arc::new(AtomicU64::new(0));
         let (order, count) = (watch.clone(), drained.clone());
         let guarded = tokio::spawn(async move {
-            let connection = std::pin::pin!(std::future::pending::<()>());
-            let drain = |_: Pin<&mut _>| _ = count.fetch_add(1, Ordering::Relaxed);
-            activity.guard(connection, drain).await
+            let connection = std::pin::pin!(poll_fn(|_| {
+                count.fetch_add(u64::from(activity.is_draining()), Ordering::Relaxed);
+                Poll::<()>::Pending
+            }));
+            activity.guard(connection).await
         });
         tokio::task::yield_now().await;
         order.tell(Order::Drain);

@@ -7,20 +7,16 @@ use bytes::Bytes;
 use gateway_core::Account;
 use http::request::Parts;
 use http::{StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::reply::{self, Response};
 use super::{Came, Downstream};
+use crate::http1::{BrokenOff, Incoming};
 use crate::peer::BodyHash;
 use crate::room::{Full, Pieces, Room};
 
 /// Largest request body.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// How long, and how much of, a body that is refused is read past.
-const LINGER: Duration = Duration::from_secs(5);
-const MAX_PAST: usize = 64 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -78,10 +74,11 @@ async fn read(
         let message = "send the message as JSON, with Content-Type: application/json";
         return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let announced = parts
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    // Mostly it came with the head: nothing to wait for, nor to count.
+    if let Some(whole) = body.take_whole() {
+        return Ok(whole);
+    }
+    let announced = body.length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let read = match announced {
         Some(length) if length > MAX_BODY => Ok(Err(Unread::TooLarge)),
         _ => {
@@ -114,7 +111,6 @@ async fn read(
             reply::later(StatusCode::SERVICE_UNAVAILABLE, message)
         }
     };
-    tokio::spawn(timeout(LINGER, read_past(body)));
     Err(refusal)
 }
 
@@ -126,8 +122,8 @@ async fn collect(
     room: &Arc<Room>,
 ) -> Result<Bytes, Unread> {
     let (mut first, mut pieces): (_, Option<Pieces>) = (Bytes::new(), None);
-    while let Some(frame) = body.frame().await {
-        let data = frame.map_err(|_| Unread::BrokenOff)?.into_data().unwrap_or_default();
+    while let Some(piece) = body.piece().await {
+        let data = piece.map_err(|BrokenOff| Unread::BrokenOff)?;
         if first.len().max(pieces.as_ref().map_or(0, Pieces::len)) + data.len() > MAX_BODY {
             return Err(Unread::TooLarge);
         }
@@ -141,14 +137,4 @@ async fn collect(
         }
     }
     Ok(pieces.map_or(first, Pieces::whole))
-}
-
-/// Reads the rest of a body that is refused: a connection that is closed on a client which is still
-/// sending takes the answer with it.
-async fn read_past(mut body: Incoming) {
-    let mut left = MAX_PAST;
-    while let Some(Ok(frame)) = body.frame().await {
-        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-        left = rest;
-    }
 }

@@ -46,4 +46,11 @@ impl Inlet {
             *self = Self::new();
         }
     }
+
+    /// Gives all memory back while nothing is in it.
+    pub(crate) fn release(&mut self) {
+        if self.bytes.is_empty() {
+            *self = Self::new();
+        }
+    }
 }

@@ -11,6 +11,9 @@ use tokio_util::io::poll_write_buf;
 /// Data up to here is copied behind what waits: that costs less than a second piece.
 const SMALL: usize = 4 * 1024;
 
+/// More is added while no more than this waits.
+const MUCH: usize = 16 * 1024;
+
 /// Bytes that wait to be written, all of them at once if the stream takes them.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -22,7 +25,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Where to put what comes next. Only while nothing waits.
+    /// Where to put what comes next. Only while there is room.
     pub(crate) const fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -36,6 +39,20 @@ impl Outgoing {
             self.data = data;
             self.tail = tail;
         }
+    }
+
+    /// A piece of a body whose length is not told before.
+    pub(crate) fn put_chunk(&mut self, data: Bytes) {
+        // An empty one would be the end of the body.
+        if !data.is_empty() {
+            put_size(data.len(), &mut self.buffer);
+            self.put(data, b"\r\n");
+        }
+    }
+
+    /// Whether more can be added to what waits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.data.is_empty() && self.tail.is_empty() && self.buffer.len() < MUCH
     }
 
     /// Whether all is written.
@@ -82,4 +99,14 @@ impl Outgoing {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// The line before a chunk.
+fn put_size(size: usize, out: &mut BytesMut) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        let value = u8::try_from((size >> (4 * digit)) & 0xf).unwrap_or_default();
+        out.put_u8(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    }
+    out.put_slice(b"\r\n");
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use gateway_core::Principal;
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use super::finder::{Announced, HELLO, Hello, Here};
@@ -15,6 +14,7 @@ use super::{Condition, Fleet, Letter, Tag, brief, courier};
 use crate::downstream::reply::{self, Response};
 use crate::downstream::revival::{Listener, Turn};
 use crate::downstream::{self, Downstream, Passed};
+use crate::http1::Incoming;
 
 /// Answers another gateway.
 pub(crate) async fn serve(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
-use crate::http1::Outgoing;
+use crate::http1::{Outgoing, put_line};
 
 /// What requests to one URL have in common.
 #[derive(Debug, Clone)]
@@ -105,11 +105,4 @@ impl Request {
         outgoing.buffer().put_slice(&self.head);
         outgoing.put(self.body.clone(), b"");
     }
-}
-
-fn put_line(name: &HeaderName, value: &HeaderValue, out: &mut impl BufMut) {
-    out.put_slice(name.as_str().as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value.as_bytes());
-    out.put_slice(b"\r\n");
 }
