@@ -386,3 +386,6 @@ impl<'a> Connection<'a> {
         written
     }
 }
+
+#[cfg(test)]
+mod tests;
