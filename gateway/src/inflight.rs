@@ -1,12 +1,12 @@
 //! Calls under way, by session and id: so that they can be cancelled, and an id not be used twice.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::session::SessionId;
 

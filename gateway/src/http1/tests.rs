@@ -191,6 +191,33 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// The head of a request as it is read when it comes in pieces.
+fn asked(pieces: &[&[u8]]) -> Result<Option<RequestHead>, Malformed> {
+    let (mut buffer, mut lines) = (BytesMut::new(), Lines::default());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        if let Some(end) = lines.end(&buffer, 1024)? {
+            return request(&buffer.split_to(end).freeze()).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn a_request_has_its_headers_but_not_those_of_its_connection() {
+    let head =
+        b"POST http://h/a?b HTTP/1.1\r\nhOST: h\r\nX-A: 1\r\nx-a:\t2 \r\nConnection: close\r\n\
+        Expect: 100-Continue\r\nContent-Length: 7\r\n\r\n";
+
+    let RequestHead { request, framing, expects } = asked(&[head]).unwrap().unwrap();
+
+    assert_eq!(request.uri(), "http://h/a?b");
+    assert_eq!(request.headers().len(), 4);
+    assert_eq!(request.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(framing, Framing { length: Some(7), close: true, ..Framing::default() });
+    assert!(expects);
+}
+
 proptest! {
     /// Whatever comes is read or refused, and the same way in whatever pieces.
     #[test]
@@ -207,6 +234,22 @@ proptest! {
         let pieced = read(&pieces).map(|(head, body)| (head.status, head.headers, body));
 
         prop_assert_eq!(once, pieced);
+    }
+
+    #[test]
+    fn any_bytes_ask_the_same_in_any_pieces(
+        fragments in proptest::collection::vec(fragment(), 0..12),
+        begins in any::<bool>(),
+        size in 1_usize..9,
+    ) {
+        let start: &[u8] = if begins { b"GET /a HTTP/1.1\r\nHost: h\r\n" } else { b"" };
+        let message = [start, &fragments.concat()].concat();
+        let pieces: Vec<&[u8]> = message.chunks(size).collect();
+
+        let told = |read: Result<Option<RequestHead>, Malformed>| {
+            read.map(|head| head.map(|head| (format!("{:?}", head.request), head.framing)))
+        };
+        prop_assert_eq!(told(asked(&[&message])), told(asked(&pieces)));
     }
 
     #[test]

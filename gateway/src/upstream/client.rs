@@ -101,7 +101,8 @@ impl Lane {
 
     fn put(&self, connection: Box<Connection>) {
         let mut idle = self.idle();
-        if connection.is_young() && idle.len() < MAX_IDLE {
+        // How old it is shows when it is taken.
+        if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }

@@ -304,10 +304,8 @@ async fn an_answer_is_given_up_when_its_client_goes() {
 
     let (pieces, body) = mpsc::unbounded_channel();
     let body = std::sync::Mutex::new(Some(body));
-    let Served { mut client, ended, .. } = served(move |_| {
-        std::future::ready(stream(body.lock().unwrap().take().unwrap()))
-    })
-    .await;
+    let Served { mut client, ended, .. } =
+        served(move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()))).await;
     client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
     pieces.send(Some("one")).unwrap();
     let head = written("200 OK", "transfer-encoding: chunked\r\n", "3\r\none\r\n");
@@ -322,14 +320,14 @@ async fn a_stream_is_written_as_it_comes_and_has_an_end_only_if_it_is_whole() {
     for (version, whole) in [("1.1", true), ("1.1", false), ("1.0", true)] {
         let (pieces, body) = mpsc::unbounded_channel();
         let body = std::sync::Mutex::new(Some(body));
-        let Served { mut client, ended, .. } = served(move |_| {
-            std::future::ready(stream(body.lock().unwrap().take().unwrap()))
-        })
-        .await;
+        let Served { mut client, ended, .. } =
+            served(move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()))).await;
         let head = format!("GET / HTTP/{version}\r\nHost: h\r\nConnection: keep-alive\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         let (head, first, second, end) = match version {
-            "1.1" => ("transfer-encoding: chunked\r\n", "3\r\none\r\n", "3\r\ntwo\r\n", "0\r\n\r\n"),
+            "1.1" => {
+                ("transfer-encoding: chunked\r\n", "3\r\none\r\n", "3\r\ntwo\r\n", "0\r\n\r\n")
+            }
             _ => ("connection: close\r\n", "one", "two", ""),
         };
         pieces.send(Some("one")).unwrap();
@@ -363,10 +361,7 @@ async fn large_pieces_keep_their_order() {
         Response::new(StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync())
     })
     .await;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
     let answer = rest(&mut client).await;
     let (_, mut body) = answer.split_once("\r\n\r\n").unwrap();
     let mut found = Vec::new();
