@@ -301,8 +301,10 @@ async fn connection<P, A>(
 fn refuse(error: Malformed) -> Response {
     let (status, message) = match error {
         Malformed::LargeHead => {
-            let message =
-                format!("the head is larger than the limit of {} KiB", server::MAX_HEAD >> 10);
+            let message = format!(
+                "the head is larger than the limits of {} KiB and 100 headers",
+                server::MAX_HEAD >> 10
+            );
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
         }
         error => (StatusCode::BAD_REQUEST, format!("this is not HTTP/1.1: {error}")),

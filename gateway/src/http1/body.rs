@@ -143,8 +143,8 @@ fn line_end(buffer: &[u8], limit: usize, complaint: Malformed) -> Result<Option<
 
 /// The size of a chunk: hexadecimal digits, then nothing or an extension.
 fn size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|byte| *byte == b';').next()?.trim_ascii_end();
-    let text = std::str::from_utf8(digits).ok()?;
+    let digits = line.split(|byte| *byte == b';').next()?;
+    let text = std::str::from_utf8(digits).ok()?.trim_end_matches([' ', '\t']);
     let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     all.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }

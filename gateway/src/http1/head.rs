@@ -85,9 +85,10 @@ pub(crate) struct RequestHead {
 pub(crate) fn request(bytes: &Bytes) -> Result<RequestHead, Malformed> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut []);
-    let parsed = head.parse_with_uninit_headers(bytes, &mut lines);
-    if parsed != Ok(httparse::Status::Complete(bytes.len())) {
-        return Err(Malformed::Head);
+    match head.parse_with_uninit_headers(bytes, &mut lines) {
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed::LargeHead),
+        _ => return Err(Malformed::Head),
     }
     let (Some(minor_version), Some(method), Some(target)) = (head.version, head.method, head.path)
     else {

@@ -94,7 +94,7 @@ impl Outgoing {
         self.unflushed = false;
         self.data = Bytes::new();
         // A connection may stay open for long, and mostly has less to say.
-        if self.buffer.capacity() > 2 * SMALL {
+        if self.buffer.try_reclaim(2 * SMALL + 1) {
             self.buffer = BytesMut::new();
         }
         Poll::Ready(Ok(()))

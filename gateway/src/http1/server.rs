@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use http::{Method, Request, Response, StatusCode, Version, response};
 use http_body::Body;
+use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -63,6 +64,7 @@ where
             Ok(head) => head,
             Err(error) => {
                 connection.send(refuse(error), Manner::LAST).await?;
+                drop(busy);
                 return connection.linger().await;
             }
         };
@@ -112,6 +114,15 @@ enum Ending {
     Length,
     Chunks,
     Close,
+}
+
+/// What is left to send of a body.
+#[derive(Debug)]
+enum Rest<'a, B> {
+    Body(&'a mut B),
+    Over,
+    /// No one may take what came for the whole.
+    Broken,
 }
 
 /// A body that has not come as a whole.
@@ -164,17 +175,20 @@ impl<'a> Connection<'a> {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Ok(Some(Err(error)))),
             }
-            if self.inlet.bytes.is_empty() {
-                if self.activity.is_draining() && !self.fresh {
-                    return Poll::Ready(Ok(None));
-                }
-            } else {
+            if !self.inlet.bytes.is_empty() {
                 self.activity.begins();
             }
-            match ready!(self.poll_fill(cx))? {
-                0 if self.inlet.bytes.is_empty() => return Poll::Ready(Ok(None)),
-                0 => return Poll::Ready(Err(Ended::Gone)),
-                _ => {}
+            let filled = self.poll_fill(cx)?;
+            let is_idle = self.inlet.bytes.is_empty();
+            match filled {
+                // Looked at last: what is there already is answered.
+                Poll::Pending if is_idle && !self.fresh && self.activity.is_draining() => {
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(0) if is_idle => return Poll::Ready(Ok(None)),
+                Poll::Ready(0) => return Poll::Ready(Err(Ended::Gone)),
+                Poll::Ready(_) => {}
             }
         }
     }
@@ -188,9 +202,13 @@ impl<'a> Connection<'a> {
             self.inlet.release();
             return (Incoming::whole(body), None);
         }
-        let (incoming, feed) = Incoming::coming(length);
         let expects = expects && self.inlet.bytes.is_empty();
-        let decoder = length.map_or(Decoder::Size, Decoder::Length);
+        let mut decoder = length.map_or(Decoder::Size, Decoder::Length);
+        if decoder.is_over(&mut self.inlet.bytes) {
+            self.inlet.release();
+            return (Incoming::whole(Bytes::new()), None);
+        }
+        let (incoming, feed) = Incoming::coming(length);
         (incoming, Some(Reading { decoder, feed, expects }))
     }
 
@@ -237,17 +255,16 @@ impl<'a> Connection<'a> {
         self.broken = true;
     }
 
-    /// Waits until the client goes away. What it sends meanwhile is for later; after that it is not
-    /// looked for any more.
+    /// Waits until the client goes away. What it sends meanwhile is for later; of that much is enough.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if !self.inlet.bytes.is_empty() {
-            return Poll::Pending;
+        while self.inlet.bytes.len() < MAX_HEAD {
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Ended::Gone),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error.into()),
+            }
         }
-        match ready!(self.poll_fill(cx)) {
-            Ok(0) => Poll::Ready(Ended::Gone),
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(error.into()),
-        }
+        Poll::Pending
     }
 
     /// Sends an answer, all of it. Tells whether another request may follow.
@@ -258,9 +275,16 @@ impl<'a> Connection<'a> {
         let (parts, mut body) = response.into_parts();
         let length = body.size_hint().exact();
         let (ending, persists) = self.put_head(parts, length, manner);
-        let mut rest = (ending != Ending::Head).then_some(&mut body);
+        let mut rest = if ending == Ending::Head { Rest::Over } else { Rest::Body(&mut body) };
         let chunked = ending == Ending::Chunks;
         poll_fn(|cx| self.poll_body(&mut rest, chunked, cx)).await?;
+        if matches!(rest, Rest::Broken) {
+            if ending == Ending::Close {
+                // Closed in order it would look whole.
+                SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+            }
+            return Err(Ended::BrokenOff);
+        }
         Ok(persists)
     }
 
@@ -307,10 +331,10 @@ impl<'a> Connection<'a> {
         (if manner.sends_body { ending } else { Ending::Head }, persists)
     }
 
-    /// Sends what waits and the rest of a body, which is none once it is over.
+    /// Sends what waits and the rest of a body, until it is over or broke off.
     fn poll_body<B>(
         &mut self,
-        rest: &mut Option<&mut B>,
+        rest: &mut Rest<'_, B>,
         chunked: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Ended>>
@@ -321,7 +345,7 @@ impl<'a> Connection<'a> {
             let mut waits = false;
             while !waits
                 && self.outgoing.has_room()
-                && let Some(body) = rest
+                && let Rest::Body(body) = rest
             {
                 match Pin::new(&mut **body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
@@ -332,9 +356,9 @@ impl<'a> Connection<'a> {
                             self.outgoing.put(data, b"");
                         }
                     }
-                    Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Ended::BrokenOff)),
+                    Poll::Ready(Some(Err(_))) => *rest = Rest::Broken,
                     Poll::Ready(None) => {
-                        *rest = None;
+                        *rest = Rest::Over;
                         if chunked {
                             self.outgoing.buffer().put_slice(b"0\r\n\r\n");
                         }
@@ -343,7 +367,7 @@ impl<'a> Connection<'a> {
                 }
             }
             let written = self.poll_write(cx)?;
-            if written.is_ready() && rest.is_none() {
+            if written.is_ready() && !matches!(rest, Rest::Body(_)) {
                 return Poll::Ready(Ok(()));
             }
             if written.is_pending() || waits {
@@ -374,9 +398,12 @@ impl<'a> Connection<'a> {
     /// connections have nothing to say.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.stream.poll_read_ready(cx))?;
-        let read = ready!(self.inlet.poll_fill(Pin::new(&mut self.stream), cx))?;
-        self.activity.came();
-        Poll::Ready(Ok(read))
+        let read = self.inlet.poll_fill(Pin::new(&mut self.stream), cx)?;
+        match read {
+            Poll::Ready(_) => self.activity.came(),
+            Poll::Pending => self.inlet.release(),
+        }
+        read.map(Ok)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

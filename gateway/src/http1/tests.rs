@@ -111,6 +111,7 @@ fn chunks_without_proper_sizes_and_ends_are_refused() {
         ("0x1\r\na\r\n", Malformed::Chunk),
         (" 1\r\na\r\n", Malformed::Chunk),
         ("1 1\r\na\r\n", Malformed::Chunk),
+        ("1\x0c\r\na\r\n", Malformed::Chunk),
         ("1\na\r\n", Malformed::Chunk),
         ("1\ra\r\n", Malformed::Chunk),
         ("1;x\ny\r\na\r\n", Malformed::Chunk),

@@ -66,6 +66,14 @@ fn stream(mut pieces: mpsc::UnboundedReceiver<Option<&'static str>>) -> Response
     Response::new(StreamBody::new(pieces).boxed_unsync())
 }
 
+/// Answers with a stream, of which the pieces are sent.
+async fn streaming() -> (mpsc::UnboundedSender<Option<&'static str>>, Served) {
+    let (pieces, body) = mpsc::unbounded_channel();
+    let body = std::sync::Mutex::new(Some(body));
+    let answer = move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()));
+    (pieces, served(answer).await)
+}
+
 /// Tells what was asked.
 async fn echo(request: Request<Incoming>) -> Response<Content> {
     let what = format!("{} {} ", request.method(), request.uri());
@@ -262,6 +270,16 @@ async fn who_waits_for_a_word_gets_it_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
+async fn who_sends_an_empty_body_that_nobody_reads_may_ask_again() {
+    let Served { mut client, .. } = served(async |_| response("yes")).await;
+    for _ in 0..2 {
+        let head = b"DELETE / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        assert_eq!(until(&mut client, "yes").await, ok("yes"));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_reaches_who_is_still_sending() {
     let Served { mut client, ended, .. } = served(async |_| response("no")).await;
     let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 33554432\r\n\r\n";
@@ -302,26 +320,24 @@ async fn an_answer_is_given_up_when_its_client_goes() {
     assert!(matches!(within(ended).await.unwrap(), Some(Err(Ended::Gone))));
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
 
-    let (pieces, body) = mpsc::unbounded_channel();
-    let body = std::sync::Mutex::new(Some(body));
-    let Served { mut client, ended, .. } =
-        served(move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()))).await;
-    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    pieces.send(Some("one")).unwrap();
-    let head = written("200 OK", "transfer-encoding: chunked\r\n", "3\r\none\r\n");
-    assert_eq!(until(&mut client, "one\r\n").await, head);
-    drop(client);
-    within(pieces.closed()).await;
-    assert!(matches!(within(ended).await.unwrap(), Some(Err(Ended::Gone))));
+    // Whatever else it has sent.
+    for more in ["", "\r\n", "GET /b HTTP/1.1\r\n"] {
+        let (pieces, Served { mut client, ended, .. }) = streaming().await;
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\n\r\n{more}");
+        client.write_all(request.as_bytes()).await.unwrap();
+        pieces.send(Some("one")).unwrap();
+        let head = written("200 OK", "transfer-encoding: chunked\r\n", "3\r\none\r\n");
+        assert_eq!(until(&mut client, "one\r\n").await, head);
+        drop(client);
+        within(pieces.closed()).await;
+        assert!(matches!(within(ended).await.unwrap(), Some(Err(Ended::Gone))), "{more:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_stream_is_written_as_it_comes_and_has_an_end_only_if_it_is_whole() {
-    for (version, whole) in [("1.1", true), ("1.1", false), ("1.0", true)] {
-        let (pieces, body) = mpsc::unbounded_channel();
-        let body = std::sync::Mutex::new(Some(body));
-        let Served { mut client, ended, .. } =
-            served(move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()))).await;
+    for (version, whole) in [("1.1", true), ("1.1", false), ("1.0", true), ("1.0", false)] {
+        let (pieces, Served { mut client, ended, .. }) = streaming().await;
         let head = format!("GET / HTTP/{version}\r\nHost: h\r\nConnection: keep-alive\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         let (head, first, second, end) = match version {
@@ -343,8 +359,14 @@ async fn a_stream_is_written_as_it_comes_and_has_an_end_only_if_it_is_whole() {
                 assert_eq!(rest(&mut client).await, end);
             }
         } else {
+            // What came before it is told still.
+            pieces.send(Some("two")).unwrap();
             pieces.send(None).unwrap();
-            assert_eq!(rest(&mut client).await, "");
+            let (mut all, second) = (Vec::new(), second.as_bytes());
+            let read = within(client.read_to_end(&mut all)).await;
+            // Where only the end of the connection is the end of the body, that is no proper one.
+            assert_eq!(read.is_err(), version == "1.0");
+            assert!(version == "1.0" || all == second, "{all:?}");
             assert!(matches!(within(ended).await.unwrap(), Some(Err(Ended::BrokenOff))));
         }
     }
