@@ -264,7 +264,11 @@ async fn who_waits_for_a_word_gets_it_when_the_body_is_wanted() {
     client.write_all(b"one").await.unwrap();
     assert_eq!(until(&mut client, "one").await, ok("POST / one"));
 
-    let Served { mut client, .. } = served(async |_| response("no")).await;
+    let Served { mut client, .. } = served(async |_request| {
+        tokio::task::yield_now().await;
+        response("no")
+    })
+    .await;
     client.write_all(head).await.unwrap();
     assert_eq!(rest(&mut client).await, last("no"), "nobody wants it");
 }
