@@ -274,7 +274,9 @@ impl<'a> Connection<'a> {
     {
         let (parts, mut body) = response.into_parts();
         let length = body.size_hint().exact();
-        let (ending, persists) = self.put_head(parts, length, manner);
+        let (ending, persists) = self.put_head(&parts, length, manner);
+        // An answer may last.
+        drop(parts);
         let mut rest = if ending == Ending::Head { Rest::Over } else { Rest::Body(&mut body) };
         let chunked = ending == Ending::Chunks;
         poll_fn(|cx| self.poll_body(&mut rest, chunked, cx)).await?;
@@ -288,10 +290,10 @@ impl<'a> Connection<'a> {
         Ok(persists)
     }
 
-    /// Writes the head of an answer, and lets go of it: an answer may last.
+    /// Writes the head of an answer.
     fn put_head(
         &mut self,
-        parts: response::Parts,
+        parts: &response::Parts,
         length: Option<u64>,
         manner: Manner,
     ) -> (Ending, bool) {

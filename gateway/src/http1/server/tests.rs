@@ -54,7 +54,7 @@ fn response(body: impl Into<Bytes>) -> Response<Content> {
 }
 
 /// A body of pieces that come when they are sent. `None` is a break.
-fn stream(mut pieces: mpsc::UnboundedReceiver<Option<&'static str>>) -> Response<Content> {
+fn stream(mut pieces: mpsc::Receiver<Option<&'static str>>) -> Response<Content> {
     let pieces = futures_util::stream::poll_fn(move |cx| {
         pieces.poll_recv(cx).map(|piece| {
             piece.map(|piece| {
@@ -67,8 +67,8 @@ fn stream(mut pieces: mpsc::UnboundedReceiver<Option<&'static str>>) -> Response
 }
 
 /// Answers with a stream, of which the pieces are sent.
-async fn streaming() -> (mpsc::UnboundedSender<Option<&'static str>>, Served) {
-    let (pieces, body) = mpsc::unbounded_channel();
+async fn streaming() -> (mpsc::Sender<Option<&'static str>>, Served) {
+    let (pieces, body) = mpsc::channel(8);
     let body = std::sync::Mutex::new(Some(body));
     let answer = move |_| std::future::ready(stream(body.lock().unwrap().take().unwrap()));
     (pieces, served(answer).await)
@@ -329,7 +329,7 @@ async fn an_answer_is_given_up_when_its_client_goes() {
         let (pieces, Served { mut client, ended, .. }) = streaming().await;
         let request = format!("GET / HTTP/1.1\r\nHost: h\r\n\r\n{more}");
         client.write_all(request.as_bytes()).await.unwrap();
-        pieces.send(Some("one")).unwrap();
+        pieces.try_send(Some("one")).unwrap();
         let head = written("200 OK", "transfer-encoding: chunked\r\n", "3\r\none\r\n");
         assert_eq!(until(&mut client, "one\r\n").await, head);
         drop(client);
@@ -350,10 +350,10 @@ async fn a_stream_is_written_as_it_comes_and_has_an_end_only_if_it_is_whole() {
             }
             _ => ("connection: close\r\n", "one", "two", ""),
         };
-        pieces.send(Some("one")).unwrap();
+        pieces.try_send(Some("one")).unwrap();
         assert_eq!(until(&mut client, first).await, written("200 OK", head, first));
-        pieces.send(Some("")).unwrap();
-        pieces.send(Some("two")).unwrap();
+        pieces.try_send(Some("")).unwrap();
+        pieces.try_send(Some("two")).unwrap();
         assert_eq!(until(&mut client, second).await, second);
         if whole {
             drop(pieces);
@@ -364,8 +364,8 @@ async fn a_stream_is_written_as_it_comes_and_has_an_end_only_if_it_is_whole() {
             }
         } else {
             // What came before it is told still.
-            pieces.send(Some("two")).unwrap();
-            pieces.send(None).unwrap();
+            pieces.try_send(Some("two")).unwrap();
+            pieces.try_send(None).unwrap();
             let (mut all, second) = (Vec::new(), second.as_bytes());
             let read = within(client.read_to_end(&mut all)).await;
             // Where only the end of the connection is the end of the body, that is no proper one.
