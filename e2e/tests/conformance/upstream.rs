@@ -1,4 +1,9 @@
 //! The gateway as a client: the suite plays the server behind it, and the Python SDK the client before it.
+//!
+//! Of the suite's scenarios for clients all are played but two kinds. `auth/*` looks at how a client has its user authorize
+//! it, which is optional (basic/authorization, "Authorization is **OPTIONAL**"): what the gateway shows a server is the
+//! credential of its manifest, and there is no user whom it could ask. `sep-2640-*` is an extension that the suite's
+//! requirements for both revisions leave out.
 
 use std::path::Path;
 
