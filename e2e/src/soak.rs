@@ -42,7 +42,7 @@ pub struct Report {
 /// Lets it go on for this time in a release that nobody else uses.
 pub async fn run(release: &Release, time: Duration) -> Result<Report> {
     let scene = Scene::set(release).await?;
-    let ledger = Ledger::default();
+    let ledger = Ledger::open();
     let load = Load::start(&scene, &ledger).await?;
     let gauge = gauge::Gauge::default();
     // None of them ends by itself.

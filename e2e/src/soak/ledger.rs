@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::time::Instant;
+
 use super::{
     cause::Cause,
     load::{Kind, Step},
@@ -13,8 +15,11 @@ use super::{
 use crate::Span;
 
 /// Shared by everybody who has something to write down.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ledger(Arc<Mutex<Pages>>);
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pages: Arc<Mutex<Pages>>,
+    opened: Instant,
+}
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -52,6 +57,10 @@ pub(super) struct Sum {
 }
 
 impl Ledger {
+    pub(super) fn open() -> Self {
+        Self { pages: Arc::default(), opened: Instant::now() }
+    }
+
     /// Something of this name happens.
     pub(super) fn happens(&self, trouble: &'static str) {
         *self.pages().troubles.entry(trouble).or_default() += 1;
@@ -59,18 +68,24 @@ impl Ledger {
 
     /// A gateway was killed.
     pub(super) fn killed(&self, when: Span) {
+        self.say("killed: a gateway");
         self.pages().kills.push(when);
+    }
+
+    /// A gateway is to end.
+    pub(super) fn drained(&self) {
+        self.say("drained: a gateway");
     }
 
     /// A call failed.
     pub(super) fn failed(&self, call: Call) {
-        eprintln!("failed: {call}");
+        self.say(format_args!("failed: {call}"));
         self.pages().failed.push(call);
     }
 
     /// A session was lost over a call.
     pub(super) fn lost(&self, call: Call) {
-        eprintln!("lost: {call}");
+        self.say(format_args!("lost: {call}"));
         self.pages().lost.push(call);
     }
 
@@ -96,8 +111,13 @@ impl Ledger {
         }
     }
 
+    /// With when it was, in seconds.
+    fn say(&self, what: impl fmt::Display) {
+        eprintln!("{:8.3} {what}", self.opened.elapsed().as_secs_f64());
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -211,7 +211,7 @@ impl Caller {
     async fn go_on(mut self, stop: Arc<AtomicBool>) -> Result<(&'static Kind, Tally)> {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut failing) = (0, None);
         for step in STEPS.into_iter().cycle() {
             pace.tick().await;
             if stop.load(Ordering::Relaxed) {
@@ -219,9 +219,12 @@ impl Caller {
             }
             let began = Instant::now();
             let Err(error) = step.perform(&self.seat).await else {
-                (self.tally.answered, in_a_row) = (self.tally.answered + 1, 0);
+                self.tally.answered += 1;
+                (in_a_row, failing) = (0, None);
                 continue;
             };
+            // A session may be lost over a call, and that be known at the next.
+            let failing_since = *failing.get_or_insert(began);
             // What follows is what the client's process printed.
             let text = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
             let when = Span::since(began);
@@ -229,9 +232,9 @@ impl Caller {
             in_a_row += u32::from(step != Step::Restless);
             let ended = self.seat.sessions.lost(self.seat.number);
             if let Some(reason) = ended.or_else(|| (in_a_row == HOPELESS).then_some(text)) {
-                self.ledger.lost(self.call(step, when, reason));
+                self.ledger.lost(self.call(step, Span::since(failing_since), reason));
                 self.begin_anew().await?;
-                in_a_row = 0;
+                (in_a_row, failing) = (0, None);
             }
         }
         // One that only looks alive is lost too.

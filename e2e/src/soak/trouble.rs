@@ -93,6 +93,7 @@ pub(super) async fn gateways(scene: &Scene<'_>, ledger: &Ledger) -> Result<Infal
             let name = pod.name_any();
             if drains {
                 pods.delete(&name, &DeleteParams::default()).await?;
+                ledger.drained();
                 ledger.happens(DRAINED);
             } else {
                 ledger.killed(fault.kill_pod(HOME, &name).await?);

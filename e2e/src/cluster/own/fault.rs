@@ -22,6 +22,10 @@ use super::{
 };
 use crate::Span;
 
+/// Until the Ingress controller has heard that connections to a process are closed that was killed, on two cores that
+/// have much to do: what it sends on one meanwhile is lost with those that were under way.
+const NOTICED: Duration = Duration::from_millis(100);
+
 /// What can be done to the own cluster.
 #[derive(Debug)]
 pub struct Fault<'a> {
@@ -117,14 +121,15 @@ impl<'a> Fault<'a> {
         Frozen::of(self.pod(namespace, pod).await?)
     }
 
-    /// Ends the processes of a pod as the kernel does when memory runs out, and tells when that was.
+    /// Ends the processes of a pod as the kernel does when memory runs out, and tells when that was: until everybody who
+    /// has a connection to it can know.
     pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<Span> {
         let processes = self.pod(namespace, pod).await?;
         let began = Instant::now();
         for process in processes {
             process.kill().await?;
         }
-        Ok(Span::since(began))
+        Ok(Span::since(began).and(NOTICED))
     }
 
     /// Takes from a pod what memory it does not have yet: the kernel ends it when it wants more. Tells when that was.
@@ -142,7 +147,7 @@ impl<'a> Fault<'a> {
             Ok(processes.iter().all(|process| !process.alive()))
         };
         command::until("the kernel to end what wants memory", START, ended).await?;
-        Ok(Span::since(lived.get()))
+        Ok(Span::since(lived.get()).and(NOTICED))
     }
 
     /// Cuts a pod from others.
