@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
@@ -22,9 +22,12 @@ pub(crate) fn enter(index: usize) {
     INDEX.set(index);
 }
 
-/// How many workers there are, without control: one a processor.
+/// How many workers there are, without control: one a processor. Asked once: the answer takes the kernel
+/// as long as it takes to write down all mounts.
 pub(crate) fn count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static COUNT: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *COUNT
 }
 
 /// One value for each worker and control.

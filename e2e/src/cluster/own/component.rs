@@ -64,11 +64,7 @@ impl Component {
     }
 
     pub(crate) fn start(self, layout: &Layout) -> Start {
-        let mut environment = vec![
-            ("PATH", path(&layout.programs())),
-            // Memory there is; what is scarce is time on two cores, of which collecting garbage takes a good part.
-            ("GOGC", "400".into()),
-        ];
+        let mut environment = vec![("PATH", path(&layout.programs()))];
         if self == Self::Ingress {
             environment.push(("KUBECONFIG", layout.config("admin.kubeconfig").into()));
         }
