@@ -116,10 +116,11 @@ enum Ending {
     Close,
 }
 
-/// What is left to send of a body.
+/// What is left to send of a body. It is let go of as soon as that is nothing: while what it said last is written, nobody is
+/// to take it for somebody who listens.
 #[derive(Debug)]
-enum Rest<'a, B> {
-    Body(&'a mut B),
+enum Rest<B> {
+    Body(B),
     Over,
     /// No one may take what came for the whole.
     Broken,
@@ -272,12 +273,12 @@ impl<'a> Connection<'a> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (parts, mut body) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let length = body.size_hint().exact();
         let (ending, persists) = self.put_head(&parts, length, manner);
         // An answer may last.
         drop(parts);
-        let mut rest = if ending == Ending::Head { Rest::Over } else { Rest::Body(&mut body) };
+        let mut rest = if ending == Ending::Head { Rest::Over } else { Rest::Body(body) };
         let chunked = ending == Ending::Chunks;
         poll_fn(|cx| self.poll_body(&mut rest, chunked, cx)).await?;
         if matches!(rest, Rest::Broken) {
@@ -336,7 +337,7 @@ impl<'a> Connection<'a> {
     /// Sends what waits and the rest of a body, until it is over or broke off.
     fn poll_body<B>(
         &mut self,
-        rest: &mut Rest<'_, B>,
+        rest: &mut Rest<B>,
         chunked: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Ended>>
@@ -349,7 +350,7 @@ impl<'a> Connection<'a> {
                 && self.outgoing.has_room()
                 && let Rest::Body(body) = rest
             {
-                match Pin::new(&mut **body).poll_frame(cx) {
+                match Pin::new(body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         let data = frame.into_data().unwrap_or_default();
                         if chunked {
