@@ -1,7 +1,5 @@
 //! Stretches of time, to tell what went on meanwhile.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 /// From one moment to another.
@@ -17,11 +15,6 @@ impl Span {
         Self { from, to: Instant::now() }
     }
 
-    /// And so long after.
-    pub(crate) fn and(self, longer: Duration) -> Self {
-        Self { to: self.to + longer, ..self }
-    }
-
     /// Whether there is a moment that is part of both.
     pub fn meets(&self, other: &Self) -> bool {
         self.from <= other.to && other.from <= self.to
@@ -30,6 +23,8 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -45,7 +40,6 @@ mod tests {
             (span(0, 2), true),
             (span(0, 9), true),
             (span(3, 3), true),
-            (span(0, 1).and(Duration::from_secs(1)), true),
             (span(4, 5), true),
             (span(5, 6), false),
         ] {

@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use body::{Decoder, Part};
 pub(crate) use framing::Framing;
-pub(crate) use head::{Lines, RequestHead, ResponseHead, put_line, request, response};
+pub(crate) use head::{Lines, MAX_HEADERS, RequestHead, ResponseHead, put_line, request, response};
 pub(crate) use incoming::{BrokenOff, Incoming};
 pub(crate) use inlet::Inlet;
 pub(crate) use outgoing::Outgoing;

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Admin;
 use crate::downstream::reply::{self, Response};
 use crate::downstream::{self, Downstream};
-use crate::http1::{Incoming, Malformed, server};
+use crate::http1::{Incoming, MAX_HEADERS, Malformed, server};
 use crate::peer;
 use crate::telemetry::Telemetry;
 use crate::watchdog::{End, Watch};
@@ -302,7 +302,7 @@ fn refuse(error: Malformed) -> Response {
     let (status, message) = match error {
         Malformed::LargeHead => {
             let message = format!(
-                "the head is larger than the limits of {} KiB and 100 headers",
+                "the head is larger than the limits of {} KiB and {MAX_HEADERS} headers",
                 server::MAX_HEAD >> 10
             );
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)

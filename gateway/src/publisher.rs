@@ -18,9 +18,6 @@ use crate::upstream::Pool;
 /// table took to make, so that a storm leaves time for everything else. A change that comes later
 /// than that waits for nothing.
 const LINGER: Duration = Duration::from_millis(2);
-/// So many servers that come, change, go or list with one table are a storm: more follow, and tables are a fifth of what
-/// this thread does rather than half.
-const STORM: usize = 8;
 /// How long the first lists of all servers are waited for before clients are served without the
 /// missing ones.
 const FIRST_LISTS: Duration = Duration::from_secs(3);
@@ -40,9 +37,9 @@ pub(crate) struct Publisher {
     /// How far the source has come.
     seen: u64,
     pending: Pending,
-    /// When there was a table last, and how long is to be waited for more before the next.
+    /// When there was a table last, and how long it took to make.
     published: Instant,
-    pause: Duration,
+    effort: Duration,
 }
 
 /// What is to be built into the next table.
@@ -56,11 +53,6 @@ struct Pending {
     rejected: bool,
     /// Who waits for it because it holds their list.
     listed: Vec<oneshot::Sender<()>>,
-}
-
-/// Between a table that took so long and the next.
-fn pause(effort: Duration, is_storm: bool) -> Duration {
-    LINGER.max(if is_storm { 4 * effort } else { effort })
 }
 
 /// Servers whose first list is missing, and until when they are waited for.
@@ -89,7 +81,7 @@ impl Publisher {
             seen: 0,
             pending: Pending::default(),
             published: Instant::now(),
-            pause: Duration::ZERO,
+            effort: Duration::ZERO,
         }
     }
 
@@ -109,19 +101,17 @@ impl Publisher {
             };
             let Some(first) = first else { return };
             self.take(first);
-            let soonest = self.published + self.pause;
+            let soonest = self.published + LINGER.max(self.effort);
             if Instant::now() < soonest {
                 sleep_until(soonest).await;
             }
             while let Ok(change) = self.changes.try_recv() {
                 self.take(change);
             }
-            let Pending { servers, listed, .. } = &self.pending;
-            let is_storm = servers.len() + listed.len() >= STORM;
             let began = Instant::now();
             self.publish();
             self.published = Instant::now();
-            self.pause = pause(began.elapsed(), is_storm);
+            self.effort = began.elapsed();
         }
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use super::{Framing, Malformed};
 
 /// Headers of a message.
-const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Looks for the end of a head in bytes that grow.
 #[derive(Debug, Clone, Copy, Default)]

@@ -42,8 +42,8 @@ impl Inlet {
 
     /// Gives memory back that only a large message needed.
     pub(crate) fn settle(&mut self) {
-        if self.next > LEAST && self.bytes.is_empty() {
-            *self = Self::new();
+        if self.next > LEAST {
+            self.release();
         }
     }
 

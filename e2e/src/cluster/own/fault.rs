@@ -22,10 +22,6 @@ use super::{
 };
 use crate::Span;
 
-/// Until the Ingress controller has heard that connections to a process are closed that was killed, on two cores that
-/// have much to do: what it sends on one meanwhile is lost with those that were under way.
-const NOTICED: Duration = Duration::from_millis(100);
-
 /// What can be done to the own cluster.
 #[derive(Debug)]
 pub struct Fault<'a> {
@@ -121,15 +117,14 @@ impl<'a> Fault<'a> {
         Frozen::of(self.pod(namespace, pod).await?)
     }
 
-    /// Ends the processes of a pod as the kernel does when memory runs out, and tells when that was: until everybody who
-    /// has a connection to it can know.
+    /// Ends the processes of a pod as the kernel does when memory runs out, and tells when that was.
     pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<Span> {
         let processes = self.pod(namespace, pod).await?;
         let began = Instant::now();
         for process in processes {
             process.kill().await?;
         }
-        Ok(Span::since(began).and(NOTICED))
+        Ok(Span::since(began))
     }
 
     /// Takes from a pod what memory it does not have yet: the kernel ends it when it wants more. Tells when that was.
@@ -147,7 +142,7 @@ impl<'a> Fault<'a> {
             Ok(processes.iter().all(|process| !process.alive()))
         };
         command::until("the kernel to end what wants memory", START, ended).await?;
-        Ok(Span::since(lived.get()).and(NOTICED))
+        Ok(Span::since(lived.get()))
     }
 
     /// Cuts a pod from others.
